@@ -1,0 +1,248 @@
+"""What happened in a run, in order: `Event`, and the append-only `EventLog` that keeps them.
+
+An event is a lifecycle step ("round/started") or a figure ("metric/loss"). `watch`, the history and
+the MLflow mirror all read the same log, and none of them sits in the round loop.
+"""
+
+import json
+import math
+import os
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from fl_kit.errors import StoreError
+
+RUN_STARTED = "run/started"
+"""value: {"rounds": R, "silos": [names], "strategy": "FedAvg", …}"""
+RUN_RESUMED = "run/resumed"
+"""value: as for `RUN_STARTED`, or None"""
+ROUND_STARTED = "round/started"
+ROUND_COMPLETED = "round/completed"
+"""value: {"seconds": s}"""
+STEP_FAILED = "step/failed"
+"""party: the silo; value: {"step": "fit", "kind": "TaskError", "message": …, "detail": traceback}"""
+SILO_LEFT_OUT = "silo/left-out"
+"""party: the silo; value: the reason"""
+RUN_COMPLETED = "run/completed"
+RUN_STOPPED = "run/stopped"
+RUN_FAILED = "run/failed"
+"""value: the message"""
+NOTE = "note"
+"""value: a text said once"""
+METRIC = "metric/"
+"""A figure's name is this and the metric: "metric/loss"."""
+
+ENDED = frozenset({RUN_COMPLETED, RUN_STOPPED, RUN_FAILED})
+
+GLOBAL = "global"
+ORCHESTRATOR = "orchestrator"
+
+Value = float | int | str | None | dict[str, Any]
+
+NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """One thing that happened.
+
+    time   seconds since the epoch
+    round  0 = before the first round; of a metric: the round of the model that was measured
+    party  a silo's name, "orchestrator" or "global"
+    name   one of this module's lifecycle names, or "metric/<metric>" for a figure
+    value  a JSON value; a figure is a number, and may be NaN or infinite
+    """
+
+    time: float
+    round: int
+    party: str
+    name: str
+    value: Value = None
+
+    def to_json(self) -> str:
+        """One line of JSON without its line end; raises StoreError for what JSON cannot hold.
+
+        A figure that is not finite becomes "nan", "inf" or "-inf", since JSON has no such numbers.
+        """
+        value = self.value
+        if type(value) is float and not math.isfinite(value) and is_metric(self):
+            value = str(value)
+        record = {"time": self.time, "round": self.round, "party": self.party, "name": self.name, "value": value}
+        try:
+            return json.dumps(record, allow_nan=False, separators=(",", ":"))
+        except (TypeError, ValueError) as error:
+            raise StoreError(f"event {self.name!r} of {self.party!r} cannot be written as JSON: {error}") from error
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Event":
+        """The event that `to_json` wrote; raises StoreError for anything else, saying what is wrong."""
+        try:
+            record = json.loads(text, parse_constant=refuse_constant)
+        except (ValueError, RecursionError) as error:
+            raise StoreError(f"not an event: {error}") from error
+        if not isinstance(record, dict) or set(record) != FIELDS:
+            raise StoreError(f"not an event: expected the fields {', '.join(sorted(FIELDS))}")
+        value = record["value"]
+        if str(record["name"]).startswith(METRIC) and isinstance(value, str):
+            record["value"] = NOT_FINITE.get(value, value)
+        event = cls(**record)
+        if fault := fault_of(event):
+            raise StoreError(f"not an event: {fault}")
+        return event
+
+
+FIELDS = frozenset(field.name for field in fields(Event))
+
+
+def metric_event(*, round: int, party: str, metric: str, value: float, time: float | None = None) -> Event:
+    """A figure: `value` of `metric` for `party`'s rows, of the model of `round`; `time` defaults to now.
+
+    >>> metric_event(round=1, party="global", metric="loss", value=0.5, time=0.0).name
+    'metric/loss'
+    """
+    return Event(time=now() if time is None else time, round=round, party=party, name=METRIC + metric, value=value)
+
+
+def now() -> float:
+    """Seconds since the epoch."""
+    return time.time()
+
+
+def is_metric(event: Event) -> bool:
+    """Whether the event is a figure."""
+    return event.name.startswith(METRIC)
+
+
+def metric_name(event: Event) -> str:
+    """The metric of a figure: "loss" of "metric/loss"."""
+    return event.name.removeprefix(METRIC)
+
+
+def refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def fault_of(event: Event) -> str:
+    """What is wrong with an event's types or ranges, or an empty string."""
+    if type(event.time) is not float or not math.isfinite(event.time):
+        return f"time must be a finite float, not {event.time!r}"
+    if type(event.round) is not int or event.round < 0:
+        return f"round must be a whole number from 0, not {event.round!r}"
+    if type(event.party) is not str or not event.party:
+        return f"party must be a name, not {event.party!r}"
+    if type(event.name) is not str or not event.name:
+        return f"name must be a text, not {event.name!r}"
+    if is_metric(event):
+        return "" if type(event.value) in (float, int) else f"{event.name} must be a number, not {event.value!r}"
+    if type(event.value) not in (float, int, str, dict, type(None)):
+        return f"{event.name}: value must be a number, text, None or dict, not {type(event.value).__name__}"
+    return json_fault(event.value)
+
+
+def json_fault(value: Any) -> str:
+    """What JSON cannot hold in `value`, or an empty string; a tuple counts as a list."""
+    kind = type(value)
+    if kind in (str, int, bool, type(None)):
+        return ""
+    if kind is float:
+        return "" if math.isfinite(value) else f"{value} outside a metric"
+    if kind in (list, tuple):
+        return next((fault for item in value if (fault := json_fault(item))), "")
+    if kind is not dict:
+        return f"a {kind.__name__} is not a JSON value"
+    if odd := next((key for key in value if type(key) is not str), None):
+        return f"a key must be a text, not {odd!r}"
+    return json_fault(list(value.values()))
+
+
+class EventLog:
+    """Append-only events in memory and, with `path`, in a JSONL file.
+
+    One thread appends and flushes; any thread may read. `append` costs a few microseconds: nothing is
+    written before `flush`. One process at a time writes a file.
+
+    Raises StoreError if `path` already holds events: `EventLog.load` continues a log.
+    """
+
+    def __init__(self, path: str | Path | None = None, events: Iterable[Event] = ()) -> None:
+        self.path = None if path is None else Path(path)
+        self._events: list[Event] = []
+        self._lock = threading.Lock()
+        self._flushed = 0
+        self._size = 0
+        if self.path is not None and self.path.exists() and self.path.stat().st_size:
+            raise StoreError(f"{self.path} already holds events; continue it with EventLog.load")
+        for event in events:
+            self.append(event)
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def append(self, event: Event) -> None:
+        """Add an event; raises StoreError, and adds nothing, for one that the file could not hold."""
+        if fault := fault_of(event):
+            raise StoreError(f"event refused: {fault}")
+        self._events.append(event)
+
+    def read(self, after: int = 0) -> list[Event]:
+        """The events from index `after` on; ask again with `after + len(…)` for what is new."""
+        return self._events[after:]
+
+    def flush(self) -> None:
+        """Write what is not yet on disk, in one write, and wait until the disk has it.
+
+        A write that fails raises StoreError and loses nothing: the next flush starts again from the
+        last intact line.
+        """
+        if self.path is None:
+            return
+        with self._lock:
+            pending = self._events[self._flushed :]
+            if not pending:
+                return
+            data = "".join(event.to_json() + "\n" for event in pending).encode("ascii")
+            try:
+                write_at(self.path, self._size, data)
+            except OSError as error:
+                raise StoreError(f"{self.path} cannot be written: {error.strerror}") from error
+            self._flushed += len(pending)
+            self._size += len(data)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "EventLog":
+        """The log that a file holds, ready to be continued.
+
+        A last line without its line end is what a killed writer leaves: it is dropped, and the next
+        flush writes over it. Raises StoreError, naming the line, for damage anywhere else.
+        """
+        path = Path(path)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise StoreError(f"{path} cannot be read: {error.strerror}") from error
+        size = data.rfind(b"\n") + 1
+        log = cls()
+        log.path = path
+        log._events = [parse(line, path, i) for i, line in enumerate(data[:size].split(b"\n")[:-1], start=1)]
+        log._flushed, log._size = len(log._events), size
+        return log
+
+
+def parse(line: bytes, path: Path, number: int) -> Event:
+    try:
+        return Event.from_json(line)
+    except StoreError as error:
+        raise StoreError(f"{path}, line {number}: {error}") from error
+
+
+def write_at(path: Path, size: int, data: bytes) -> None:
+    """Cut the file to `size` bytes, append `data` and wait for the disk."""
+    with open(path, "ab") as file:
+        file.truncate(size)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
