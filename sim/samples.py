@@ -1,0 +1,140 @@
+"""Sample data sets that come with fl-kit: real, offline, redistributable.
+
+>>> from sim import samples
+>>> samples.available()
+('heart_disease', 'penguins')
+>>> len(samples.load("heart_disease").frame)
+920
+"""
+
+import hashlib
+import importlib.resources
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fl_kit.errors import DataError
+from fl_kit.silo import Federation, nearest
+from fl_kit.table import Shown, Table
+from sim.partition import ByColumn, Partitioner
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Sample(Shown):
+    """A data set with all that must be known of it.
+
+    name      as in `load(name)`
+    frame     the rows of data.csv: numbers, but for the silo column; a value not measured is NaN
+    manifest  source, attribution, licence, sha256 and columns, as in manifest.json
+    """
+
+    name: str
+    frame: "pd.DataFrame"
+    manifest: Mapping[str, Any]
+
+    @property
+    def silo_column(self) -> str:
+        """The column that says whose row it is."""
+        return str(self.manifest["silo_column"])
+
+    @property
+    def target(self) -> str:
+        """The column to predict."""
+        return str(self.manifest["target"]["column"])
+
+    @property
+    def classes(self) -> dict[str, str]:
+        """What each value of the target means."""
+        return dict(self.manifest["target"]["classes"])
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The columns to predict from, in the order of the silos' files."""
+        return tuple(name for name in self.frame.columns if name not in (self.silo_column, self.target))
+
+    def federation(
+        self,
+        by: Partitioner | None = None,
+        *,
+        n: int | None = None,
+        test: float = 0.3,
+        seed: int = 0,
+        folder: str | Path | None = None,
+    ) -> Federation:
+        """Local folders per silo with train.csv and test.csv, stratified by the target.
+
+        by      how rows are dealt; default: each to its own silo, by the silo column
+        n       number of silos, for a partitioner that needs it
+        test, seed, folder as in `Partitioner.split`
+
+        The silo column is left out of the files whatever `by` is, so that one task reads them all.
+        Raises DataError as `Partitioner.split` does.
+
+        >>> load("penguins").federation().names  # doctest: +SKIP
+        ('biscoe', 'dream', 'torgersen')
+        """
+        own = ByColumn(self.silo_column)
+        by = own if by is None else by
+        rows = self.frame if by == own else self.frame.drop(columns=self.silo_column)
+        federation = by.split(rows, n, label=self.target, test=test, seed=seed, folder=folder)
+        regions = self.manifest["regions"] if by == own else {}
+        return replace(
+            federation,
+            silos=tuple(replace(silo, region=regions.get(silo.name, "")) for silo in federation.silos),
+        )
+
+    def table(self) -> Table:
+        """One row per column of the data; the licence and the attribution stand below."""
+        silos = ", ".join(f"{name} {rows}" for name, rows in self.manifest["silos"].items())
+        return Table(
+            columns=["column", "type", "unit", "missing", "description"],
+            rows=[
+                [c["name"], c["type"], c.get("unit", ""), c["missing"], c["description"]]
+                for c in self.manifest["columns"]
+            ],
+            title=f"{self.manifest['title']}: {len(self.frame)} rows ({silos})",
+            note=f"{self.manifest['licence']}. {self.manifest['attribution']}",
+        )
+
+
+def available() -> tuple[str, ...]:
+    """The names that `load` knows, in alphabetical order."""
+    return tuple(sorted(entry.name for entry in home().iterdir() if (entry / MANIFEST).is_file()))
+
+
+def load(name: str) -> Sample:
+    """The sample of that name.
+
+    Raises DataError for an unknown name, with the nearest one, and for a data.csv that is not the one
+    that the manifest states.
+    """
+    import pandas as pd
+
+    if name not in available():
+        raise DataError(f"there is no sample {name!r}{nearest(str(name), available())}")
+    folder = home() / name
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        content = (folder / manifest["data"]["file"]).read_bytes()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"sample {name!r} cannot be read: {error}; install fl-kit again") from error
+    if hashlib.sha256(content).hexdigest() != manifest["data"]["sha256"]:
+        raise DataError(
+            f"{folder / manifest['data']['file']} differs from the sha256 in its manifest: the file was changed or "
+            f"damaged; make it again with {manifest['data']['made_by']} beside it"
+        )
+    return Sample(name=name, frame=pd.read_csv(io.BytesIO(content)), manifest=manifest)
+
+
+def home() -> Traversable:
+    """The folder `data_samples`, of a checkout or of an installed package."""
+    return importlib.resources.files("data_samples")
