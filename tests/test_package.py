@@ -1,0 +1,113 @@
+"""The package from outside: its public names, what importing it costs, and what gets installed."""
+
+import inspect
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+import fl_kit
+
+# In reading order, as in fl_kit.__all__. A change here is a change for everybody who uses fl-kit.
+PUBLIC = [
+    "FlKitError",
+    "Silo",
+    "Orchestrator",
+    "Federation",
+]
+
+HEAVY = ["torch", "numpy", "pandas", "yaml", "azure", "mlflow", "matplotlib", "papermill", "ipywidgets", "IPython"]
+
+
+def python(*arguments: str) -> str:
+    """What a fresh interpreter prints."""
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def requirements(lines: list[str]) -> dict[str, Requirement]:
+    found = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    return {requirement.name.lower(): requirement for requirement in found}
+
+
+@pytest.fixture(scope="module")
+def project(root: Path) -> dict[str, Requirement]:
+    return requirements(tomllib.loads((root / "pyproject.toml").read_text())["project"]["dependencies"])
+
+
+@pytest.fixture(scope="module")
+def silo(root: Path) -> dict[str, Requirement]:
+    return requirements((root / "fl_kit" / "silo_environment.txt").read_text().splitlines())
+
+
+def test_the_public_names_are_these() -> None:
+    assert list(fl_kit.__all__) == PUBLIC
+    assert set(PUBLIC) <= set(dir(fl_kit))
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_name_is_there_and_explained(name: str) -> None:
+    thing = getattr(fl_kit, name)
+    assert inspect.getdoc(thing), f"{name} has no docstring"
+    if inspect.isclass(thing):
+        methods = [m for key, m in vars(thing).items() if not key.startswith("_") and inspect.isroutine(m)]
+        assert [m.__name__ for m in methods if not inspect.getdoc(getattr(thing, m.__name__))] == []
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no_such_name"):
+        fl_kit.no_such_name  # noqa: B018 - looking it up is the test
+
+
+def test_import_loads_nothing_heavy() -> None:
+    loaded = python("-c", f"import sys, fl_kit; print(*[name for name in {HEAVY} if name in sys.modules])")
+    assert loaded == ""
+
+
+def test_import_is_quick() -> None:
+    """0.3 s is the promise; the best of three, because other processes share the machine."""
+    code = "import time; start = time.perf_counter(); import fl_kit; print(time.perf_counter() - start)"
+    assert min(float(python("-c", code)) for _ in range(3)) <= 0.3
+
+
+def test_a_silo_needs_less_than_the_notebook_and_nothing_else(
+    project: dict[str, Requirement], silo: dict[str, Requirement]
+) -> None:
+    assert set(silo) == {"mlflow-skinny", "numpy", "safetensors", "torch"}
+    for name, requirement in silo.items():
+        # mlflow-skinny is the client that mlflow itself depends on, in the same version.
+        assert project[name.removesuffix("-skinny")].specifier == requirement.specifier, name
+
+
+def test_install_brings_the_six_packages(project: dict[str, Requirement]) -> None:
+    assert {"azure-ai-ml", "ipywidgets", "torch", "mlflow", "papermill", "matplotlib"} <= set(project)
+
+
+def test_every_dependency_is_pinned_once_within_its_range(root: Path, project: dict[str, Requirement]) -> None:
+    lines = [line for line in (root / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    pins = requirements(lines)
+    assert len(pins) == len(lines)
+    for name, requirement in project.items():
+        (pin,) = pins[name].specifier
+        assert pin.operator == "=="
+        assert pin.version in requirement.specifier, f"{name} {pin.version} is outside {requirement}"
+
+
+@pytest.mark.slow
+def test_the_wheel_has_the_data_and_the_text_files(root: Path, tmp_path: Path) -> None:
+    build = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    python(*build, "--wheel-dir", str(tmp_path), str(root))
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    assert {"fl_kit/py.typed", "fl_kit/silo_environment.txt", "sim/py.typed", "sim/demo.py"} <= names
+    for sample in (path.parent.name for path in root.glob("data_samples/*/manifest.json")):
+        kept = {f"data_samples/{sample}/{path.name}" for path in (root / "data_samples" / sample).glob("[!_.]*.*")}
+        assert kept <= names
+        assert any(name.startswith(f"data_samples/{sample}/LICENSE") for name in names)
+    assert not [name for name in names if name.split("/")[0] in ("tests", "notebooks", "bench")]
