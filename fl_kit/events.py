@@ -154,8 +154,8 @@ def json_fault(value: Any) -> str:
         return next((fault for item in value if (fault := json_fault(item))), "")
     if kind is not dict:
         return f"a {kind.__name__} is not a JSON value"
-    if odd := next((key for key in value if type(key) is not str), None):
-        return f"a key must be a text, not {odd!r}"
+    if odd := [key for key in value if type(key) is not str]:
+        return f"a key must be a text, not {odd[0]!r}"
     return json_fault(list(value.values()))
 
 

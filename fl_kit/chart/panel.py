@@ -1,0 +1,253 @@
+"""One metric over all rounds: the federation in bold, and its silos as lines or as bands."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fl_kit.chart.curves import Curves, Series, best, latest
+from fl_kit.chart.labels import shorten, spread, width
+from fl_kit.chart.scale import (
+    POINTS,
+    Scale,
+    finite,
+    quantile,
+    round_ticks,
+    thin,
+    tick_text,
+    ticks,
+    value_range,
+)
+from fl_kit.chart.scene import BLUE, GREY, INK, SILO_COLOURS, VERMILION, Area, Item, Line, Mark, Point, Text
+from fl_kit.chart.words import figure, standing
+
+MOST_LINES = 8
+"""More silos than this are drawn as bands: more lines cannot be told apart."""
+
+LABEL_GAP = 13.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Frame:
+    """Where a panel's plot lies, without its title and axes; `labels` is the room right of it."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+    labels: float
+
+    @property
+    def right(self) -> float:
+        return self.left + self.width
+
+    @property
+    def bottom(self) -> float:
+        return self.top + self.height
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Axes:
+    """The scales of one panel and the rounds they span."""
+
+    x: Scale
+    y: Scale
+    first: int
+    last: int
+    steps: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Label:
+    """A line's name at its end; `end` is the line's last point."""
+
+    end: Point
+    text: str
+    value: str
+    line: Line | None
+    bold: bool = False
+
+
+def axes(curves: Curves, metric: str, frame: Frame) -> Axes | None:
+    """The panel's scales; None while no value of the metric is known."""
+    parties = curves.series.get(metric, {})
+    federation = finite(curves.of(metric))
+    silos = [value for silo in curves.silos for value in finite(parties.get(silo, ()))]
+    if not federation and not silos:
+        return None
+    low, high = value_range(silos, federation)
+    steps = tuple(ticks(low, high))
+    first = curves.first_round(metric)
+    last = max(curves.total, *(len(series) - 1 for series in parties.values()), first + 1)
+    return Axes(
+        x=Scale(low=first, high=last, start=frame.left, end=frame.right),
+        y=Scale(low=steps[0], high=steps[-1], start=frame.bottom, end=frame.top),
+        first=first,
+        last=last,
+        steps=steps,
+    )
+
+
+def panel(curves: Curves, metric: str, frame: Frame) -> list[Item]:
+    """The primitives of one panel."""
+    title = Text(x=frame.left, y=frame.top - 14, text=shorten(metric, frame.width / 2, 12), size=12, bold=True)
+    scales = axes(curves, metric, frame)
+    if scales is None:
+        return [title, *empty(curves, metric, frame)]
+    few = len(curves.silos) <= MOST_LINES
+    silos = silo_lines(curves, metric, scales) if few else bands(curves, metric, scales)
+    federation = Line(points=(), colour=VERMILION, width=3)
+    drawn, label = curve(curves.of(metric), scales, federation, "federation", bold=True)
+    labels = [*silos[1], *label]
+    items = [title, *grid(scales, frame), *silos[0], *drawn, *failure_marks(curves, scales, frame)]
+    return [*items, *best_mark(curves, metric, scales, frame), *end_labels(labels, frame)]
+
+
+def empty(curves: Curves, metric: str, frame: Frame) -> list[Item]:
+    """The frame before there is anything to draw."""
+    words = f"no value of {metric}" if curves.ended else f"waiting for round {curves.done + 1}"
+    last = max(curves.total, 1)
+    lines = [
+        Line(points=((frame.left, y), (frame.right, y)), colour=GREY, width=1, opacity=0.25)
+        for y in (frame.top, (frame.top + frame.bottom) / 2, frame.bottom)
+    ]
+    middle = Text(x=(frame.left + frame.right) / 2, y=frame.top + frame.height / 2 - 8, text=words, anchor="middle")
+    return [*lines, *round_axis(Scale(low=0, high=last, start=frame.left, end=frame.right), 0, last, frame), middle]
+
+
+def grid(scales: Axes, frame: Frame) -> list[Item]:
+    """Horizontal lines with their values, and the axis of rounds."""
+    items: list[Item] = []
+    for value in scales.steps:
+        y = scales.y(value)
+        items.append(Line(points=((frame.left, y), (frame.right, y)), colour=GREY, width=1, opacity=0.25))
+        text = tick_text(value, scales.steps[1] - scales.steps[0])
+        items.append(Text(x=frame.left - 8, y=y + 4, text=text, anchor="end"))
+    return [*items, *round_axis(scales.x, scales.first, scales.last, frame)]
+
+
+def round_axis(x: Scale, first: int, last: int, frame: Frame) -> list[Item]:
+    most = max(int(frame.width / 55), 2)
+    texts = [Text(x=x(r), y=frame.bottom + 18, text=f"{r:,}", anchor="middle") for r in round_ticks(first, last, most)]
+    return [*texts, Text(x=frame.right + 14 + width(f"{last:,}", 11) / 2, y=frame.bottom + 18, text="round")]
+
+
+def pieces(series: Series, scales: Axes, most: int = POINTS) -> list[list[Point]]:
+    """A series as unbroken stretches of points."""
+    found: list[list[Point]] = [[]]
+    for r, value in thin(series, scales.last + 1, most):
+        if r < scales.first or not math.isfinite(value):
+            found.append([])
+        else:
+            found[-1].append((scales.x(r), scales.y(value)))
+    return [piece for piece in found if piece]
+
+
+def stretch(piece: list[Point], style: Line) -> Item:
+    """One stretch of a line; a single value between gaps is a dot."""
+    if len(piece) == 1:
+        x, y = piece[0]
+        return Mark(x=x, y=y, shape="dot", colour=style.colour, size=max(style.width * 0.9, 2))
+    return Line(points=tuple(piece), colour=style.colour, width=style.width, dash=style.dash, opacity=style.opacity)
+
+
+def curve(
+    series: Series, scales: Axes, style: Line, name: str, *, note: str = "", bold: bool = False
+) -> tuple[list[Item], list[Label]]:
+    """A party's line and its label; nothing of either without a value."""
+    drawn = pieces(series, scales)
+    if not drawn:
+        return [], []
+    value = latest(series)[1]
+    beyond = "↑" if value > scales.steps[-1] else "↓" if value < scales.steps[0] else ""
+    label = Label(end=drawn[-1][-1], text=name, value=note or figure(value) + beyond, line=style, bold=bold)
+    return [stretch(piece, style) for piece in drawn], [label]
+
+
+def silo_lines(curves: Curves, metric: str, scales: Axes) -> tuple[list[Item], list[Label]]:
+    """A thin line for every silo; the second five colours are dashed."""
+    items: list[Item] = []
+    labels: list[Label] = []
+    for i, silo in enumerate(curves.silos):
+        dash = (5.0, 3.0) if i >= len(SILO_COLOURS) else ()
+        style = Line(points=(), colour=SILO_COLOURS[i % len(SILO_COLOURS)], dash=dash)
+        note = "left out" if curves.has_left(metric, silo) else ""
+        drawn, label = curve(curves.of(metric, silo), scales, style, silo, note=note)
+        items += drawn
+        labels += label
+    return items, labels
+
+
+def bands(curves: Curves, metric: str, scales: Axes) -> tuple[list[Item], list[Label]]:
+    """All silos between lowest and highest, and the middle half darker."""
+    series = [curves.of(metric, silo) for silo in curves.silos]
+    step = math.ceil((scales.last + 1) / (POINTS - 1))
+    length = max(map(len, series))
+    rounds = sorted({*range(scales.first, length, step), *([length - 1] if length else [])})
+    columns = [(r, sorted(finite(s[r] for s in series if r < len(s)))) for r in rounds]
+    columns = [(r, column) for r, column in columns if column]
+    ranked = standing(curves, metric)
+    if not ranked:
+        return [], []
+    items: list[Item] = [band(columns, scales, 0.0, 0.16), band(columns, scales, 0.25, 0.26)]
+    last = scales.x(columns[-1][0])
+    ends = (("highest", *ranked[0]), ("lowest", *ranked[-1]))
+    labels = [
+        Label(end=(last, scales.y(value)), text=f"{which}: {silo}", value=figure(value), line=None)
+        for which, silo, value in ends
+    ]
+    return items, labels
+
+
+def band(columns: Sequence[tuple[int, list[float]]], scales: Axes, share: float, opacity: float) -> Area:
+    upper = [(scales.x(r), scales.y(quantile(column, 1 - share))) for r, column in columns]
+    lower = [(scales.x(r), scales.y(quantile(column, share))) for r, column in columns]
+    return Area(points=(*upper, *lower[::-1]), colour=BLUE, opacity=opacity)
+
+
+def best_mark(curves: Curves, metric: str, scales: Axes, frame: Frame) -> list[Item]:
+    """A diamond on the federation's best round, and its value in the panel's title row."""
+    at, value = best(metric, curves.of(metric))
+    if at < scales.first:
+        return []
+    text = f"best {figure(value)} in round {at}"
+    x, y = frame.right, frame.top - 14
+    return [
+        Mark(x=scales.x(at), y=scales.y(value), shape="diamond", colour=VERMILION, size=6),
+        Text(x=x, y=y, text=text, anchor="end"),
+    ]
+
+
+def failure_marks(curves: Curves, scales: Axes, frame: Frame) -> list[Item]:
+    """A small cross on the axis in every round with a failure."""
+    rounds = sorted({failure.round for failure in curves.failures})[-60:]
+    return [Mark(x=scales.x(r), y=frame.bottom, shape="cross", colour=VERMILION, size=3.5) for r in rounds]
+
+
+def end_labels(labels: Sequence[Label], frame: Frame) -> list[Item]:
+    """The labels in one column right of the last point, pushed apart; a hairline leads to a displaced one."""
+    if not labels:
+        return []
+    x = max(label.end[0] for label in labels) + 12
+    heights = spread([label.end[1] for label in labels], LABEL_GAP, frame.top, frame.bottom)
+    items: list[Item] = []
+    for label, y in zip(labels, heights, strict=True):
+        end_x, end_y = label.end
+        if abs(end_y - y) > 3 or x - end_x > 13:
+            items.append(Line(points=((end_x + 3, end_y), (x - 2, y)), colour=GREY, width=0.7, opacity=0.5))
+        items += key(label, x, y, frame)
+    return items
+
+
+def key(label: Label, x: float, y: float, frame: Frame) -> list[Item]:
+    """A stub of the line itself, then its name and value."""
+    size = 12.0 if label.bold else 11.0
+    colour = label.line.colour if label.line and label.bold else INK
+    start = x + 18 if label.line else x + 2
+    room = frame.labels - (start - x) - 12 - width(f" {label.value}", size)
+    text = Text(
+        x=start, y=y + 4, text=f"{shorten(label.text, room, size)} {label.value}", size=size, colour=colour, bold=label.bold
+    )
+    if label.line is None:
+        return [text]
+    points = ((x, y), (x + 14, y))
+    return [Line(points=points, colour=label.line.colour, width=label.line.width, dash=label.line.dash), text]

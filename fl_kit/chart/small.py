@@ -1,0 +1,84 @@
+"""Many silos, one small panel each, worst first: where the federation serves a silo badly."""
+
+import math
+
+from fl_kit.chart.curves import Curves, latest, lower_is_better
+from fl_kit.chart.labels import shorten, width
+from fl_kit.chart.panel import Axes, Frame, axes, pieces, stretch
+from fl_kit.chart.scale import Scale
+from fl_kit.chart.scene import BLUE, GREY, INK, VERMILION, Box, Item, Line, Text
+from fl_kit.chart.words import figure, worst_first
+
+COLUMNS = 6
+MOST_PANELS = 12
+ROW = 82
+HEAD = 26
+POINTS = 60
+FAR = 0.25
+"""A silo this share worse than the federation is marked."""
+
+
+def height(silos: int) -> int:
+    """Pixels that the small panels of so many silos take."""
+    return HEAD + ROW * math.ceil(min(silos, MOST_PANELS) / COLUMNS)
+
+
+def small_panels(curves: Curves, metric: str, left: float, top: float, total: float) -> list[Item]:
+    """A headed grid of at most twelve panels, `total` pixels wide."""
+    ranked = worst_first(curves, metric)
+    more = len(ranked) - MOST_PANELS
+    title = f"{metric} by silo, worst first" + (f" … and {more} more" if more > 0 else "")
+    sign = "grey: the federation  ▲ more than 25 % worse"
+    items: list[Item] = [
+        Text(x=left, y=top + 8, text=title, size=12, bold=True),
+        Text(x=left + total, y=top + 8, text=sign, size=10.5, anchor="end"),
+    ]
+    pitch = (total + 8) / COLUMNS
+    scales = axes(curves, metric, Frame(left=0, top=0, width=1, height=1, labels=0))
+    for i, (silo, value) in enumerate(ranked[:MOST_PANELS]):
+        frame = Frame(
+            left=left + (i % COLUMNS) * pitch,
+            top=top + HEAD + 14 + (i // COLUMNS) * ROW,
+            width=pitch - 8,
+            height=ROW - 24,
+            labels=0,
+        )
+        items += one(curves, metric, silo, value, scales, frame)
+    return items
+
+
+def one(curves: Curves, metric: str, silo: str, value: float, scales: Axes | None, frame: Frame) -> list[Item]:
+    """One silo's panel: its name, its value, its line over the federation's."""
+    worse = is_far(metric, value, latest(curves.of(metric))[1])
+    colour = VERMILION if worse else BLUE
+    text = "left out" if curves.has_left(metric, silo) else "–" if math.isnan(value) else figure(value)
+    room = frame.width - width(text, 10.5) - 8
+    name = shorten(("▲ " if worse else "") + silo, room, 10.5)
+    y = frame.top - 4
+    items: list[Item] = [
+        Box(x=frame.left, y=frame.top, width=frame.width, height=frame.height, colour=GREY, opacity=0.3, filled=False),
+        Text(x=frame.left + 1, y=y, text=name, size=10.5, colour=colour if worse else INK),
+        Text(x=frame.right - 1, y=y, text=text, size=10.5, anchor="end"),
+    ]
+    if scales is None:
+        return items
+    scales = inset(scales, frame)
+    grey = Line(points=(), colour=GREY, width=1, opacity=0.7)
+    own = Line(points=(), colour=colour, width=1.8)
+    items += [stretch(piece, grey) for piece in pieces(curves.of(metric), scales, POINTS)]
+    return items + [stretch(piece, own) for piece in pieces(curves.of(metric, silo), scales, POINTS)]
+
+
+def inset(scales: Axes, frame: Frame) -> Axes:
+    """The same axes a little inside the box."""
+    x = Scale(low=scales.x.low, high=scales.x.high, start=frame.left + 4, end=frame.right - 4)
+    y = Scale(low=scales.y.low, high=scales.y.high, start=frame.bottom - 4, end=frame.top + 4)
+    return Axes(x=x, y=y, first=scales.first, last=scales.last, steps=scales.steps)
+
+
+def is_far(metric: str, value: float, federation: float) -> bool:
+    """Whether a silo's value is more than 25 % worse than the federation's."""
+    if math.isnan(value) or math.isnan(federation):
+        return False
+    margin = FAR * abs(federation)
+    return value > federation + margin if lower_is_better(metric) else value < federation - margin
