@@ -52,7 +52,7 @@ def shape(item: object) -> "Artist":
     raise TypeError(f"no way to draw a {type(item).__name__}")
 
 
-@shape.register
+@shape.register(Line)
 def _(item: Line) -> "Artist":
     from matplotlib.lines import Line2D
 
@@ -72,14 +72,14 @@ def _(item: Line) -> "Artist":
     )
 
 
-@shape.register
+@shape.register(Area)
 def _(item: Area) -> "Artist":
     from matplotlib.patches import Polygon
 
     return Polygon(item.points, closed=True, facecolor=item.colour, alpha=item.opacity, linewidth=0)
 
 
-@shape.register
+@shape.register(Text)
 def _(item: Text) -> "Artist":
     from matplotlib.text import Text as Writing
 
@@ -98,7 +98,7 @@ def _(item: Text) -> "Artist":
     )
 
 
-@shape.register
+@shape.register(Box)
 def _(item: Box) -> "Artist":
     from matplotlib.patches import BoxStyle, FancyBboxPatch
 
@@ -114,7 +114,7 @@ def _(item: Box) -> "Artist":
     )
 
 
-@shape.register
+@shape.register(Mark)
 def _(item: Mark) -> "Artist":
     from matplotlib.lines import Line2D
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-WIDTH_OF_A_CHARACTER = 0.6
+WIDTH_OF_A_CHARACTER = 0.58
 """Of the font's size; an upper bound for the usual sans-serif texts, since fonts differ by reader."""
 
 

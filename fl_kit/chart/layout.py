@@ -10,9 +10,9 @@ from fl_kit.chart.small import height, small_panels
 from fl_kit.chart.words import description, progress_line, trouble_line
 
 WIDTH = 920
-HEADER = 62
-PANEL = 292
-AXIS = 56
+HEADER = 56
+PANEL = 286
+AXIS = 50
 """Left of a plot: room for its numbers."""
 BAR = 8
 
@@ -38,13 +38,13 @@ def picture(curves: Curves, metrics: tuple[str, ...] | None = None, now: float =
 def frame(i: int, panels: int) -> Frame:
     """The plot of panel `i`: the whole width for a single one, else half of it."""
     wide = panels == 1
-    labels = 190.0 if wide else 152.0
+    labels = 200.0 if wide else 166.0
     space = WIDTH if wide else WIDTH / 2
     return Frame(
         left=(0 if wide else (i % 2) * space) + AXIS,
-        top=HEADER + (i // 2) * PANEL + 34,
+        top=HEADER + (i // 2) * PANEL + 30,
         width=space - AXIS - labels,
-        height=PANEL - 34 - 40,
+        height=PANEL - 30 - 46,
         labels=labels,
     )
 
@@ -61,5 +61,5 @@ def header(curves: Curves, metrics: tuple[str, ...], now: float) -> list[Item]:
     if trouble := trouble_line(curves):
         bad = bool(curves.failures) or curves.status == "failed"
         text = cut(("✕ " if bad else "") + trouble, width, 11.5)
-        items.append(Text(x=6, y=51, text=text, size=11.5, colour=VERMILION if bad else GREY))
+        items.append(Text(x=6, y=50, text=text, size=11.5, colour=VERMILION if bad else GREY))
     return items

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from fl_kit.chart.curves import Curves, Series, best, latest
 from fl_kit.chart.labels import shorten, spread, width
@@ -17,7 +18,7 @@ from fl_kit.chart.scale import (
     ticks,
     value_range,
 )
-from fl_kit.chart.scene import BLUE, GREY, INK, SILO_COLOURS, VERMILION, Area, Item, Line, Mark, Point, Text
+from fl_kit.chart.scene import GREY, INK, SILO_COLOURS, SKY, VERMILION, Area, Item, Line, Mark, Point, Text
 from fl_kit.chart.words import figure, standing
 
 MOST_LINES = 8
@@ -58,12 +59,13 @@ class Axes:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Label:
-    """A line's name at its end; `end` is the line's last point."""
+    """What stands at a line's end, `end`: `lead`, then the party's `name` (which may be shortened) and `value`."""
 
     end: Point
-    text: str
+    name: str
     value: str
     line: Line | None
+    lead: str = ""
     bold: bool = False
 
 
@@ -126,9 +128,9 @@ def grid(scales: Axes, frame: Frame) -> list[Item]:
 
 
 def round_axis(x: Scale, first: int, last: int, frame: Frame) -> list[Item]:
-    most = max(int(frame.width / 55), 2)
+    most = max(int(frame.width / 40), 2)
     texts = [Text(x=x(r), y=frame.bottom + 18, text=f"{r:,}", anchor="middle") for r in round_ticks(first, last, most)]
-    return [*texts, Text(x=frame.right + 14 + width(f"{last:,}", 11) / 2, y=frame.bottom + 18, text="round")]
+    return [*texts, Text(x=(frame.left + frame.right) / 2, y=frame.bottom + 33, text="round", anchor="middle")]
 
 
 def pieces(series: Series, scales: Axes, most: int = POINTS) -> list[list[Point]]:
@@ -159,7 +161,7 @@ def curve(
         return [], []
     value = latest(series)[1]
     beyond = "↑" if value > scales.steps[-1] else "↓" if value < scales.steps[0] else ""
-    label = Label(end=drawn[-1][-1], text=name, value=note or figure(value) + beyond, line=style, bold=bold)
+    label = Label(end=drawn[-1][-1], name=name, value=note or figure(value) + beyond, line=style, bold=bold)
     return [stretch(piece, style) for piece in drawn], [label]
 
 
@@ -181,18 +183,17 @@ def bands(curves: Curves, metric: str, scales: Axes) -> tuple[list[Item], list[L
     """All silos between lowest and highest, and the middle half darker."""
     series = [curves.of(metric, silo) for silo in curves.silos]
     step = math.ceil((scales.last + 1) / (POINTS - 1))
-    length = max(map(len, series))
-    rounds = sorted({*range(scales.first, length, step), *([length - 1] if length else [])})
-    columns = [(r, sorted(finite(s[r] for s in series if r < len(s)))) for r in rounds]
-    columns = [(r, column) for r, column in columns if column]
+    by_round = list(enumerate(zip_longest(*series, fillvalue=math.nan)))
+    chosen = [*by_round[scales.first : -1 : step], *by_round[-1:]]
+    columns = [(r, ordered) for r, values in chosen if (ordered := sorted(finite(values)))]
     ranked = standing(curves, metric)
-    if not ranked:
+    if not ranked or not columns:
         return [], []
-    items: list[Item] = [band(columns, scales, 0.0, 0.16), band(columns, scales, 0.25, 0.26)]
+    items: list[Item] = [band(columns, scales, 0.0, 0.22), band(columns, scales, 0.25, 0.4)]
     last = scales.x(columns[-1][0])
     ends = (("highest", *ranked[0]), ("lowest", *ranked[-1]))
     labels = [
-        Label(end=(last, scales.y(value)), text=f"{which}: {silo}", value=figure(value), line=None)
+        Label(end=(last, scales.y(value)), name=silo, value=figure(value), line=None, lead=f"{which} ")
         for which, silo, value in ends
     ]
     return items, labels
@@ -201,7 +202,7 @@ def bands(curves: Curves, metric: str, scales: Axes) -> tuple[list[Item], list[L
 def band(columns: Sequence[tuple[int, list[float]]], scales: Axes, share: float, opacity: float) -> Area:
     upper = [(scales.x(r), scales.y(quantile(column, 1 - share))) for r, column in columns]
     lower = [(scales.x(r), scales.y(quantile(column, share))) for r, column in columns]
-    return Area(points=(*upper, *lower[::-1]), colour=BLUE, opacity=opacity)
+    return Area(points=(*upper, *lower[::-1]), colour=SKY, opacity=opacity)
 
 
 def best_mark(curves: Curves, metric: str, scales: Axes, frame: Frame) -> list[Item]:
@@ -243,10 +244,9 @@ def key(label: Label, x: float, y: float, frame: Frame) -> list[Item]:
     size = 12.0 if label.bold else 11.0
     colour = label.line.colour if label.line and label.bold else INK
     start = x + 18 if label.line else x + 2
-    room = frame.labels - (start - x) - 12 - width(f" {label.value}", size)
-    text = Text(
-        x=start, y=y + 4, text=f"{shorten(label.text, room, size)} {label.value}", size=size, colour=colour, bold=label.bold
-    )
+    room = frame.labels - (start - x) - 12 - width(f"{label.lead} {label.value}", size)
+    words = f"{label.lead}{shorten(label.name, room, size)} {label.value}"
+    text = Text(x=start, y=y + 4, text=words, size=size, colour=colour, bold=label.bold)
     if label.line is None:
         return [text]
     points = ((x, y), (x + 14, y))

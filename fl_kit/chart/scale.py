@@ -1,11 +1,12 @@
 """From values to pixels: nice ticks, ranges that survive an outlier, and lines of at most 240 points."""
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 LARGEST = 1e300
-"""Larger values are drawn as this one, so that a range never overflows."""
+"""Values beyond are not drawn, like NaN, so that a range never overflows."""
 
 POINTS = 240
 """At most so many points a line; more cannot be told apart in a picture of this width."""
@@ -31,7 +32,6 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
     >>> ticks(0.13, 0.88)
     [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     """
-    low, high = max(low, -LARGEST), min(high, LARGEST)
     room = max(abs(low), abs(high)) * 1e-9 or 1.0
     if high - low < room:
         low, high = low - room, high + room
@@ -70,9 +70,15 @@ def round_ticks(first: int, last: int, most: int) -> list[int]:
     >>> round_ticks(0, 25, 6)
     [0, 5, 10, 15, 20, 25]
     """
-    step = max(1, math.ceil(nice(max(last - first, 1) / most)))
+    step = nice_whole(max(last - first, 1) / most)
     between = [r for r in range(0, last, step) if r - first >= 0.7 * step and last - r >= 0.7 * step]
     return [first, *between, last]
+
+
+def nice_whole(step: float) -> int:
+    """The least of 1, 2, 5 × 10^n that is a whole number and not below `step`."""
+    power = 10 ** max(math.floor(math.log10(step)), 0)
+    return next(m * power for m in (1, 2, 5, 10) if m * power >= step)
 
 
 def value_range(silos: Sequence[float], federation: Sequence[float]) -> tuple[float, float]:
@@ -82,17 +88,16 @@ def value_range(silos: Sequence[float], federation: Sequence[float]) -> tuple[fl
     quartile ranges beyond the quartiles and more than the federation's whole range beyond its ends.
     Both sequences hold finite values; not both are empty.
     """
-    everything = [*federation, *silos]
-    low, high = min(everything), max(everything)
-    if len(silos) < 4 or not federation:
-        return low, high
     ordered = sorted(silos)
-    quarter, three = quantile(ordered, 0.25), quantile(ordered, 0.75)
+    ends = [*ordered[:1], *ordered[-1:], *federation]
+    if len(ordered) < 4 or not federation:
+        return min(ends), max(ends)
     bottom, top = min(federation), max(federation)
+    quarter, three = quantile(ordered, 0.25), quantile(ordered, 0.75)
     least = min(quarter - 4 * (three - quarter), bottom - (top - bottom))
     most = max(three + 4 * (three - quarter), top + (top - bottom))
-    kept = [value for value in ordered if least <= value <= most]
-    return min([bottom, *kept]), max([top, *kept])
+    kept = ordered[bisect_left(ordered, least) : bisect_right(ordered, most)]
+    return min([bottom, *kept[:1]]), max([top, *kept[-1:]])
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
@@ -109,7 +114,7 @@ def quantile(ordered: Sequence[float], share: float) -> float:
 
 def finite(values: Iterable[float]) -> list[float]:
     """The values that can be drawn."""
-    return [max(min(value, LARGEST), -LARGEST) for value in values if math.isfinite(value)]
+    return [value for value in values if -LARGEST <= value <= LARGEST]
 
 
 def thin(series: Sequence[float], rounds: int, most: int = POINTS) -> list[tuple[int, float]]:

@@ -11,8 +11,9 @@ INK = "#767676"
 """Reads on white and on black alike."""
 GREY = "#808080"
 BLUE = "#0072B2"
+SKY = "#56B4E9"
 VERMILION = "#D55E00"
-SILO_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")
+SILO_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", SKY)
 """Okabe and Ito's colours that read on light and dark; vermilion is the federation's own."""
 
 

@@ -41,7 +41,7 @@ def draw(item: object) -> str:
     raise TypeError(f"no way to draw a {type(item).__name__}")
 
 
-@draw.register
+@draw.register(Line)
 def _(item: Line) -> str:
     dash = f' stroke-dasharray="{" ".join(map(number, item.dash))}"' if item.dash else ""
     opacity = f' stroke-opacity="{item.opacity:g}"' if item.opacity < 1 else ""
@@ -51,12 +51,12 @@ def _(item: Line) -> str:
     )
 
 
-@draw.register
+@draw.register(Area)
 def _(item: Area) -> str:
     return f'<polygon points="{path(item.points)}" fill="{item.colour}" fill-opacity="{item.opacity:g}"/>'
 
 
-@draw.register
+@draw.register(Text)
 def _(item: Text) -> str:
     anchor = "" if item.anchor == "start" else f' text-anchor="{item.anchor}"'
     bold = ' font-weight="bold"' if item.bold else ""
@@ -66,7 +66,7 @@ def _(item: Text) -> str:
     )
 
 
-@draw.register
+@draw.register(Box)
 def _(item: Box) -> str:
     paint = "fill" if item.filled else "stroke"
     none = "" if item.filled else ' fill="none"'
@@ -77,7 +77,7 @@ def _(item: Box) -> str:
     )
 
 
-@draw.register
+@draw.register(Mark)
 def _(item: Mark) -> str:
     x, y, r = item.x, item.y, item.size
     if item.shape == "dot":
