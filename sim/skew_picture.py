@@ -43,10 +43,13 @@ def draw(
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     shown = emptiest(missing)
-    widths = [5.2, max(1.2, 0.4 * len(shown))] if len(shown) else [5.2]
-    figure = Figure(figsize=(sum(widths) + 0.6, 1.5 + 0.4 * len(silos)), dpi=110, layout="constrained")
+    widths = [5.2, max(1.6, 0.4 * len(shown))] if len(shown) else [5.2]
+    figure = Figure(
+        figsize=(sum(widths) + 0.6, 1.5 + 0.4 * len(silos)), dpi=110, layout=ConstrainedLayoutEngine(h_pad=0.08)
+    )
     FigureCanvasAgg(figure)
     figure.patch.set_alpha(0)
     panels = figure.subplots(1, len(widths), sharey=True, width_ratios=widths, squeeze=False)[0]
