@@ -10,7 +10,7 @@ from fl_kit.chart.small import height, small_panels
 from fl_kit.chart.words import description, progress_line, trouble_line
 
 WIDTH = 920
-HEADER = 56
+HEADER = 60
 PANEL = 286
 AXIS = 50
 """Left of a plot: room for its numbers."""

@@ -184,6 +184,8 @@ def bands(curves: Curves, metric: str, scales: Axes) -> tuple[list[Item], list[L
     series = [curves.of(metric, silo) for silo in curves.silos]
     step = math.ceil((scales.last + 1) / (POINTS - 1))
     by_round = list(enumerate(zip_longest(*series, fillvalue=math.nan)))
+    if told := curves.of(metric):
+        del by_round[len(told) :]  # a round that has not come in from every silo yet
     chosen = [*by_round[scales.first : -1 : step], *by_round[-1:]]
     columns = [(r, ordered) for r, values in chosen if (ordered := sorted(finite(values)))]
     ranked = standing(curves, metric)
@@ -244,7 +246,7 @@ def key(label: Label, x: float, y: float, frame: Frame) -> list[Item]:
     size = 12.0 if label.bold else 11.0
     colour = label.line.colour if label.line and label.bold else INK
     start = x + 18 if label.line else x + 2
-    room = frame.labels - (start - x) - 12 - width(f"{label.lead} {label.value}", size)
+    room = frame.labels - (start - x) - 18 - width(f"{label.lead} {label.value}", size)
     words = f"{label.lead}{shorten(label.name, room, size)} {label.value}"
     text = Text(x=start, y=y + 4, text=words, size=size, colour=colour, bold=label.bold)
     if label.line is None:

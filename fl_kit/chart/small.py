@@ -7,7 +7,7 @@ from fl_kit.chart.labels import shorten, width
 from fl_kit.chart.panel import Axes, Frame, axes, pieces, stretch
 from fl_kit.chart.scale import Scale
 from fl_kit.chart.scene import BLUE, GREY, INK, VERMILION, Box, Item, Line, Text
-from fl_kit.chart.words import figure, worst_first
+from fl_kit.chart.words import figure
 
 COLUMNS = 6
 MOST_PANELS = 12
@@ -82,3 +82,10 @@ def is_far(metric: str, value: float, federation: float) -> bool:
         return False
     margin = FAR * abs(federation)
     return value > federation + margin if lower_is_better(metric) else value < federation - margin
+
+
+def worst_first(curves: Curves, metric: str) -> list[tuple[str, float]]:
+    """The silos, worst latest value first; those without a value last, in silo order."""
+    found = [(silo, latest(curves.of(metric, silo))[1]) for silo in curves.silos]
+    sign = -1 if lower_is_better(metric) else 1
+    return sorted(found, key=lambda pair: (math.isnan(pair[1]), 0 if math.isnan(pair[1]) else sign * pair[1]))

@@ -2,7 +2,7 @@
 
 import math
 
-from fl_kit.chart.curves import Curves, best, latest, lower_is_better
+from fl_kit.chart.curves import Curves, best, latest
 
 
 def figure(value: float) -> str:
@@ -35,7 +35,7 @@ def duration(seconds: float) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """"1 silo", "2 silos"."""
+    """ "1 silo", "2 silos"."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
@@ -131,14 +131,7 @@ def course(curves: Curves, metric: str) -> str:
 
 
 def standing(curves: Curves, metric: str) -> list[tuple[str, float]]:
-    """The silos that have a value and their latest one, highest first."""
-    found = [(silo, latest(curves.of(metric, silo))[1]) for silo in curves.silos]
+    """The silos that still take part and have a value, and their latest one; highest first."""
+    present = [silo for silo in curves.silos if not curves.has_left(metric, silo)]
+    found = [(silo, latest(curves.of(metric, silo))[1]) for silo in present]
     return sorted((pair for pair in found if math.isfinite(pair[1])), key=lambda pair: -pair[1])
-
-
-def worst_first(curves: Curves, metric: str) -> list[tuple[str, float]]:
-    """The silos, worst latest value first; those without a value last, in silo order."""
-    ranked = standing(curves, metric)
-    ranked = ranked if lower_is_better(metric) else ranked[::-1]
-    valued = {silo for silo, _ in ranked}
-    return [*ranked, *((silo, math.nan) for silo in curves.silos if silo not in valued)]
