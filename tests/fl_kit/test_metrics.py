@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -58,7 +59,7 @@ def merged(metric: Metric, rows: Rows, cuts: Sequence[int]) -> float:
     """The value after cutting the rows into batches at `cuts` and dealing the batches to three silos."""
     outputs, targets = rows
     edges = [0, *sorted(min(cut, len(targets)) for cut in cuts), len(targets)]
-    batches = [slice(a, b) for a, b in zip(edges, edges[1:], strict=False)]  # some are empty
+    batches = [slice(a, b) for a, b in pairwise(edges)]  # some are empty
     silos = [[metric.sums(outputs[b], targets[b]) for b in batches[k::3]] for k in range(3)]
     return metric.value(sum(sum(silo) for silo in silos if silo))  # type: ignore[arg-type]
 
