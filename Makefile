@@ -42,7 +42,7 @@ test: $(VENV)/.installed-test chromium
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	git ls-files -z '*.ipynb' | xargs -0r $(BIN)/nbstripout --verify --keep-id
+	$(BIN)/nbstripout --verify --keep-id $(wildcard notebooks/*.ipynb) </dev/null
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/.installed
@@ -60,6 +60,7 @@ $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo 'fl-kit needs Python 3.11 or newer; $(PYTHON) is not: name another, as in PYTHON=python3.12 make demo' >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
+	@mkdir -p $(IPYTHONDIR)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	@touch $@
 

@@ -49,9 +49,11 @@ def run(source: Path, folder: Path) -> Demo:
 def execute(source: Path, executed: Path) -> list[Any]:
     """Run a notebook with the interpreter's own kernel; its cells, outputs included."""
     import papermill
+    from traitlets.config import Config
 
+    encrypted = Config(KernelManager={"transport_encryption": "auto"})  # a kernel warns where it is not
     try:
-        done = papermill.execute_notebook(source, executed, cwd=source.parent, kernel_name="python3")
+        done = papermill.execute_notebook(source, executed, cwd=source.parent, kernel_name="python3", config=encrypted)
     except papermill.PapermillExecutionError as error:
         raise FlKitError(f"a cell of {source} failed; see {executed}\n{error}") from error
     return list(done.cells)
