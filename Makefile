@@ -36,7 +36,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m sim.demo $(NOTEBOOK) build/demo
 
 lab: $(VENV)/.installed
-	$(BIN)/python -m jupyter lab --ServerApp.root_dir=notebooks
+	$(BIN)/python -m jupyter lab --ServerApp.root_dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
 
 test: $(VENV)/.installed-test chromium
 	$(BIN)/ruff check .
