@@ -241,7 +241,9 @@ def parse(line: bytes, path: Path, number: int) -> Event:
 
 def write_at(path: Path, size: int, data: bytes) -> None:
     """Cut the file to `size` bytes, append `data` and wait for the disk."""
-    with open(path, "ab") as file:
+    with path.open("ab") as file:
+        if file.tell() < size:
+            raise StoreError(f"{path} is shorter than what was written to it: something else changed it")
         file.truncate(size)
         file.write(data)
         file.flush()

@@ -67,10 +67,17 @@ def watch(run: R, *, metrics: tuple[str, ...] | None = None) -> R:
 
     >>> run = watch(job.run(federation, on=InProcess()))  # doctest: +SKIP
     """
-    if metrics is not None and (isinstance(metrics, str) or not metrics or not all(map(str, metrics))):
-        raise FlKitError(f'metrics is a tuple of names such as ("loss", "auc"), not {metrics!r}')
-    view = view_for(front_end(), run.id, tuple(metrics) if metrics else None)
+    view = view_for(front_end(), run.id, checked(metrics))
     return Watcher(run, view).until_the_end()
+
+
+def checked(metrics: object) -> tuple[str, ...] | None:
+    """The metrics to draw, or None for the default; raises FlKitError for anything but names."""
+    if metrics is None:
+        return None
+    if not isinstance(metrics, tuple | list) or not metrics or not all(isinstance(name, str) for name in metrics):
+        raise FlKitError(f'metrics is a tuple of names such as ("loss", "auc"), not {metrics!r}')
+    return tuple(metrics)
 
 
 class Watcher(Generic[R]):

@@ -3,7 +3,7 @@
 import io
 import warnings
 from functools import singledispatch
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from fl_kit.chart.scene import Area, Box, Line, Mark, Scene, Text
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 PIXELS_PER_INCH = 100
 POINTS_PER_PIXEL = 72 / PIXELS_PER_INCH
+ALIGNMENT: dict[str, Literal["left", "center", "right"]] = {"start": "left", "middle": "center", "end": "right"}
 SHARPNESS = 2
 """Device pixels a scene pixel, so that the PNG stays sharp on dense screens."""
 
@@ -56,20 +57,19 @@ def shape(item: object) -> "Artist":
 def _(item: Line) -> "Artist":
     from matplotlib.lines import Line2D
 
-    width = item.width * POINTS_PER_PIXEL
-    dash = (0, tuple(length / item.width for length in item.dash)) if item.dash else "solid"
-    return Line2D(
+    line = Line2D(
         [x for x, _ in item.points],
         [y for _, y in item.points],
         color=item.colour,
-        linewidth=width,
-        linestyle=dash,
+        linewidth=item.width * POINTS_PER_PIXEL,
         alpha=item.opacity,
         solid_joinstyle="round",
         solid_capstyle="butt",
         dash_capstyle="butt",
         marker="",
     )
+    line.set_linestyle((0, tuple(length / item.width for length in item.dash)) if item.dash else "solid")
+    return line
 
 
 @shape.register(Area)
@@ -91,7 +91,7 @@ def _(item: Text) -> "Artist":
         size=item.size * POINTS_PER_PIXEL,
         family="DejaVu Sans",
         weight="bold" if item.bold else "normal",
-        horizontalalignment={"start": "left", "middle": "center", "end": "right"}[item.anchor],
+        horizontalalignment=ALIGNMENT[item.anchor],
         verticalalignment="baseline",
         parse_math=False,
         usetex=False,
@@ -106,7 +106,7 @@ def _(item: Box) -> "Artist":
         (item.x, item.y),
         item.width,
         item.height,
-        boxstyle=BoxStyle("Round", pad=0, rounding_size=item.radius) if item.radius else BoxStyle("Square", pad=0),
+        boxstyle=BoxStyle.Round(pad=0, rounding_size=item.radius) if item.radius else BoxStyle.Square(pad=0),
         facecolor=item.colour if item.filled else "none",
         edgecolor="none" if item.filled else item.colour,
         linewidth=0 if item.filled else POINTS_PER_PIXEL,

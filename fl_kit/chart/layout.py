@@ -2,9 +2,10 @@
 
 import math
 
+from fl_kit.chart.axes import Frame
 from fl_kit.chart.curves import Curves
 from fl_kit.chart.labels import cut
-from fl_kit.chart.panel import MOST_LINES, Frame, panel
+from fl_kit.chart.panel import MOST_LINES, panel
 from fl_kit.chart.scene import BLUE, GREY, VERMILION, Box, Item, Scene, Text
 from fl_kit.chart.small import height, small_panels
 from fl_kit.chart.words import description, progress_line, trouble_line

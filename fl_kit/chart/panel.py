@@ -5,19 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
+from fl_kit.chart.axes import Axes, Frame, axes, grid, round_axis
 from fl_kit.chart.curves import Curves, Series, best, latest
 from fl_kit.chart.labels import shorten, spread, width
-from fl_kit.chart.scale import (
-    POINTS,
-    Scale,
-    finite,
-    quantile,
-    round_ticks,
-    thin,
-    tick_text,
-    ticks,
-    value_range,
-)
+from fl_kit.chart.scale import POINTS, Scale, finite, quantile, thin
 from fl_kit.chart.scene import GREY, INK, SILO_COLOURS, SKY, VERMILION, Area, Item, Line, Mark, Point, Text
 from fl_kit.chart.words import figure, standing
 
@@ -25,36 +16,6 @@ MOST_LINES = 8
 """More silos than this are drawn as bands: more lines cannot be told apart."""
 
 LABEL_GAP = 13.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Frame:
-    """Where a panel's plot lies, without its title and axes; `labels` is the room right of it."""
-
-    left: float
-    top: float
-    width: float
-    height: float
-    labels: float
-
-    @property
-    def right(self) -> float:
-        return self.left + self.width
-
-    @property
-    def bottom(self) -> float:
-        return self.top + self.height
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Axes:
-    """The scales of one panel and the rounds they span."""
-
-    x: Scale
-    y: Scale
-    first: int
-    last: int
-    steps: tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,26 +28,6 @@ class Label:
     line: Line | None
     lead: str = ""
     bold: bool = False
-
-
-def axes(curves: Curves, metric: str, frame: Frame) -> Axes | None:
-    """The panel's scales; None while no value of the metric is known."""
-    parties = curves.series.get(metric, {})
-    federation = finite(curves.of(metric))
-    silos = [value for silo in curves.silos for value in finite(parties.get(silo, ()))]
-    if not federation and not silos:
-        return None
-    low, high = value_range(silos, federation)
-    steps = tuple(ticks(low, high))
-    first = curves.first_round(metric)
-    last = max(curves.total, *(len(series) - 1 for series in parties.values()), first + 1)
-    return Axes(
-        x=Scale(low=first, high=last, start=frame.left, end=frame.right),
-        y=Scale(low=steps[0], high=steps[-1], start=frame.bottom, end=frame.top),
-        first=first,
-        last=last,
-        steps=steps,
-    )
 
 
 def panel(curves: Curves, metric: str, frame: Frame) -> list[Item]:
@@ -114,23 +55,6 @@ def empty(curves: Curves, metric: str, frame: Frame) -> list[Item]:
     ]
     middle = Text(x=(frame.left + frame.right) / 2, y=frame.top + frame.height / 2 - 8, text=words, anchor="middle")
     return [*lines, *round_axis(Scale(low=0, high=last, start=frame.left, end=frame.right), 0, last, frame), middle]
-
-
-def grid(scales: Axes, frame: Frame) -> list[Item]:
-    """Horizontal lines with their values, and the axis of rounds."""
-    items: list[Item] = []
-    for value in scales.steps:
-        y = scales.y(value)
-        items.append(Line(points=((frame.left, y), (frame.right, y)), colour=GREY, width=1, opacity=0.25))
-        text = tick_text(value, scales.steps[1] - scales.steps[0])
-        items.append(Text(x=frame.left - 8, y=y + 4, text=text, anchor="end"))
-    return [*items, *round_axis(scales.x, scales.first, scales.last, frame)]
-
-
-def round_axis(x: Scale, first: int, last: int, frame: Frame) -> list[Item]:
-    most = max(int(frame.width / 40), 2)
-    texts = [Text(x=x(r), y=frame.bottom + 18, text=f"{r:,}", anchor="middle") for r in round_ticks(first, last, most)]
-    return [*texts, Text(x=(frame.left + frame.right) / 2, y=frame.bottom + 33, text="round", anchor="middle")]
 
 
 def pieces(series: Series, scales: Axes, most: int = POINTS) -> list[list[Point]]:

@@ -32,9 +32,9 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
     >>> ticks(0.13, 0.88)
     [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     """
-    room = max(abs(low), abs(high)) * 1e-9 or 1.0
-    if high - low < room:
-        low, high = low - room, high + room
+    size = max(abs(low), abs(high)) or 1.0
+    if high - low < 1e-4 * size:
+        low, high = low - 0.05 * size, high + 0.05 * size
     step = nice((high - low) / most)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round_to(i * step, step) for i in range(first, last + 1)]
@@ -77,7 +77,7 @@ def round_ticks(first: int, last: int, most: int) -> list[int]:
 
 def nice_whole(step: float) -> int:
     """The least of 1, 2, 5 × 10^n that is a whole number and not below `step`."""
-    power = 10 ** max(math.floor(math.log10(step)), 0)
+    power = int(10.0 ** max(math.floor(math.log10(step)), 0))
     return next(m * power for m in (1, 2, 5, 10) if m * power >= step)
 
 

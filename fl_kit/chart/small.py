@@ -2,9 +2,10 @@
 
 import math
 
+from fl_kit.chart.axes import Axes, Frame, axes
 from fl_kit.chart.curves import Curves, latest, lower_is_better
 from fl_kit.chart.labels import shorten, width
-from fl_kit.chart.panel import Axes, Frame, axes, pieces, stretch
+from fl_kit.chart.panel import pieces, stretch
 from fl_kit.chart.scale import Scale
 from fl_kit.chart.scene import BLUE, GREY, INK, VERMILION, Box, Item, Line, Text
 from fl_kit.chart.words import figure

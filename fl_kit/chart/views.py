@@ -77,7 +77,7 @@ class StaticView:
         summary = summary_line(self._run_id, curves, self._metrics or curves.metrics, now)
         data, metadata = final_bundle(picture(curves, self._metrics, now), summary)
         display(data, metadata=metadata, raw=True)  # type: ignore[no-untyped-call]
-        print(summary)
+        sys.stdout.write(summary + "\n")
 
 
 class TextView:
@@ -101,7 +101,7 @@ class TextView:
             self._rewrite("")
             self._stream.write("\r")
             self._stream.flush()
-        print(summary_line(self._run_id, curves, self._metrics or curves.metrics, now))
+        sys.stdout.write(summary_line(self._run_id, curves, self._metrics or curves.metrics, now) + "\n")
 
     def _rewrite(self, line: str) -> None:
         self._stream.write("\r" + line.ljust(self._length))

@@ -35,7 +35,7 @@ def duration(seconds: float) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """ "1 silo", "2 silos"."""
+    """A number and its noun: "1 silo", "2 silos"."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
