@@ -1,0 +1,60 @@
+"""fl-kit: cross-silo federated learning from a notebook.
+
+    job = Job(task=heart, strategy=FedProx(mu=0.01, lr=0.03), rounds=20, seed=7)
+    run = job.run(federation, on=InProcess())
+    watch(run)
+
+The names below are loaded when they are first used, so `import fl_kit` costs almost nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fl_kit.errors import FlKitError as FlKitError
+    from fl_kit.job import Job as Job
+    from fl_kit.silo import Federation as Federation
+    from fl_kit.silo import Orchestrator as Orchestrator
+    from fl_kit.silo import Silo as Silo
+    from fl_kit.standardize import Standardize as Standardize
+    from fl_kit.strategies import FedAvg as FedAvg
+    from fl_kit.strategies import FedProx as FedProx
+    from fl_kit.strategies import Scaffold as Scaffold
+    from fl_kit.task import Task as Task
+    from fl_kit.watch import watch as watch
+
+HOMES = {
+    "Federation": "fl_kit.silo",
+    "FedAvg": "fl_kit.strategies",
+    "FedProx": "fl_kit.strategies",
+    "FlKitError": "fl_kit.errors",
+    "Job": "fl_kit.job",
+    "Orchestrator": "fl_kit.silo",
+    "Scaffold": "fl_kit.strategies",
+    "Silo": "fl_kit.silo",
+    "Standardize": "fl_kit.standardize",
+    "Task": "fl_kit.task",
+    "watch": "fl_kit.watch",
+}
+
+__all__ = [*HOMES]  # noqa: PLE0604
+__version__ = "0.1.0.dev0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in HOMES:
+        raise AttributeError(f"module 'fl_kit' has no attribute {name!r}")
+    value = getattr(import_module(HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *HOMES})
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """`%load_ext fl_kit` brings the cell magic `%%silo_module`."""
+    from fl_kit.magics import register
+
+    register(shell)

@@ -1,0 +1,5 @@
+"""How updates are combined: one file an aggregator."""
+
+from fl_kit.aggregators.mean import Mean
+
+__all__ = ["Mean"]

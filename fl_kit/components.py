@@ -1,0 +1,61 @@
+"""Strategies, aggregators and transforms as plain data, and back.
+
+A component is a frozen dataclass of fl-kit or of the task's own module, so its class and its fields
+say everything. Nothing else can be named: job.json cannot make a silo import what was not reviewed.
+"""
+
+import importlib
+from dataclasses import fields, is_dataclass
+from types import ModuleType
+from typing import Any
+
+from fl_kit.errors import IncompatibleError, TaskError
+
+PLAIN = (str, int, float, bool, type(None))
+
+
+def describe(component: Any, task_module: str) -> dict[str, Any]:
+    """`{"class": "fl_kit.strategies.fedprox.FedProx", "settings": {"mu": 0.01, …}}`.
+
+    task_module  the name of the task's module, whose classes are written as `task.<Class>`
+
+    Raises IncompatibleError for a class that does not travel, or a setting that is not plain data.
+    """
+    kind = type(component)
+    if not is_dataclass(component):
+        raise IncompatibleError(f"{kind.__name__} is not a frozen dataclass, so it cannot be written to job.json")
+    if not (kind.__module__.startswith("fl_kit.") or kind.__module__ == task_module):
+        raise IncompatibleError(
+            f"{kind.__name__} is defined in {kind.__module__!r}, which does not travel to a silo; "
+            "define it in the task's module (%%silo_module)"
+        )
+    settings = {f.name: getattr(component, f.name) for f in fields(component) if f.init}
+    for name, value in settings.items():
+        if not plain(value):
+            raise IncompatibleError(
+                f"{kind.__name__}({name}={value!r}): settings must be numbers, text or lists of them"
+            )
+    module = "task" if kind.__module__ == task_module else kind.__module__
+    return {"class": f"{module}.{kind.__name__}", "settings": settings}
+
+
+def build(described: Any, task: ModuleType) -> Any:
+    """The component that `describe` described; raises TaskError for anything else."""
+    try:
+        path, settings = described["class"], described["settings"]
+        module_name, _, class_name = path.rpartition(".")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise TaskError(f"this is not a component: {described!r}") from error
+    if module_name != "task" and not module_name.startswith("fl_kit."):
+        raise TaskError(f"{path!r} is neither of fl-kit nor of the task's module")
+    module = task if module_name == "task" else importlib.import_module(module_name)
+    kind = getattr(module, class_name, None)
+    if not (isinstance(kind, type) and is_dataclass(kind)):
+        raise TaskError(f"there is no component {path!r}")
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
+
+
+def plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(plain(item) for item in value)
+    return isinstance(value, PLAIN)

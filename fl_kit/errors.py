@@ -1,0 +1,91 @@
+"""Every error that fl-kit raises on purpose, under one root.
+
+    FlKitError
+    ├── TaskError            the user's module breaks the task contract
+    ├── FederationError      a silo, its folder or the federation file is wrong
+    ├── DataError            sample data, partitions or rows are wrong
+    ├── PlanError            a plan is inconsistent
+    │   └── LocalityError    a party would read what it may not
+    ├── IncompatibleError    two pieces of a job exclude one another
+    ├── StepFailed           one step failed: op, silo, round and the cause
+    ├── QuorumLost           fewer silos delivered than `min_silos`
+    ├── MessageError         an update, state or memory is malformed
+    ├── BundleError          what travels differs from its manifest
+    ├── StoreError           a run folder cannot be read or written
+    │   └── RunNotFound      no run of that id
+    ├── TrackingError        the MLflow mirror cannot be brought up to date
+    └── Stopped              the run was stopped on request; what is done stays usable
+
+Catch `FlKitError` to catch them all.
+"""
+
+
+class FlKitError(Exception):
+    """Root of fl-kit's errors."""
+
+
+class TaskError(FlKitError):
+    """The user's task module breaks the contract; says which part and how to mend it."""
+
+
+class FederationError(FlKitError):
+    """A silo, its folder or the federation file is wrong."""
+
+
+class DataError(FlKitError):
+    """Sample data cannot be read or split as asked."""
+
+
+class PlanError(FlKitError):
+    """A plan is inconsistent: an unknown party, input or output, or a wrong order."""
+
+
+class LocalityError(PlanError):
+    """A step would read another party's data or private output."""
+
+
+class IncompatibleError(FlKitError):
+    """Two pieces of a job exclude one another; names both and the cure."""
+
+
+class StepFailed(FlKitError):
+    """One step failed. `op`, `silo` and `round` say which; `__cause__` is what went wrong.
+
+    `detail` is the user's own traceback where the task raised, else an empty string.
+    """
+
+    def __init__(self, message: str, *, op: str, silo: str, round: int, detail: str = "") -> None:
+        super().__init__(f"{silo}, round {round}, step {op!r}: {message}")
+        self.op = op
+        self.silo = silo
+        self.round = round
+        self.message = message
+        self.detail = detail
+
+
+class QuorumLost(FlKitError):
+    """Fewer silos delivered an update than the job's `min_silos`."""
+
+
+class MessageError(FlKitError):
+    """An update, state or memory is malformed: names, shapes, dtypes, values or size."""
+
+
+class BundleError(FlKitError):
+    """A file of the bundle is missing or differs from the manifest."""
+
+
+class StoreError(FlKitError):
+    """A run folder cannot be read or written."""
+
+
+class RunNotFound(StoreError):
+    """There is no run of that id."""
+
+
+class TrackingError(FlKitError):
+    """The MLflow mirror of a run cannot be brought up to date."""
+
+
+class Stopped(FlKitError):
+    """The run was stopped on request; completed rounds stay usable."""

@@ -1,0 +1,295 @@
+"""run_step: the only caller of an algorithm, and the door through which every shared update leaves."""
+
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fl_kit.batches import EVALUATION_BATCH, call
+from fl_kit.errors import FlKitError, MessageError, QuorumLost, StepFailed, Stopped, TaskError
+from fl_kit.events import GLOBAL, SILO_LEFT_OUT, Event, metric_event, now
+from fl_kit.local import evaluate
+from fl_kit.messages import Memory, Message, State, Update, check_update
+from fl_kit.metrics import ratio
+from fl_kit.model_state import ModelState
+from fl_kit.plan import ORCHESTRATOR, Step
+from fl_kit.protocols import Emit
+from fl_kit.randomness import SeededDraws
+from fl_kit.standardize import apply_sums, measured_sums, standardizers
+from fl_kit.tensors import Tensors
+from fl_kit.workbench import Workbench
+
+if TYPE_CHECKING:
+    from fl_kit.job import Job
+
+Inputs = Mapping[str, Any]
+Outputs = dict[str, Message]
+
+
+def nothing() -> None:
+    """Nobody asked to stop."""
+
+
+def unheard(event: Event) -> None:
+    """Nobody listens."""
+
+
+@dataclass(kw_only=True)
+class StepContext:
+    """The Context of one step, on a workbench."""
+
+    job: "Job"
+    step: Step
+    bench: Workbench
+    folder: str = ""
+    emit: Emit = unheard
+    check: Callable[[], None] = nothing
+    seed: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.seed = self.job.seed
+        self.task = self.bench.task
+        self.device = self.bench.device
+        self.loss = self.bench.loss
+        self.measure_loss = self.bench.measure_loss
+        self.model = self.bench.model
+
+    def rows(self, split: str) -> Any:
+        if self.step.party == ORCHESTRATOR:
+            raise TaskError("the orchestrator has no rows: it never reads a silo's data")
+        return self.bench.rows(self.step.party, self.folder, split)
+
+    def evaluate(self, params: Tensors) -> Tensors:
+        return evaluate(self, params)
+
+    def combine(self, updates: Iterable[Update]) -> Update:
+        combined = self.job.aggregator(updates, self)
+        for transform in reversed(self.job.transforms):
+            combined = transform.on_orchestrator(combined, self)
+        return combined
+
+    def tell(self, party: str, metric: str, value: float, round: int) -> None:
+        """Emit one figure, measured on the model of that round."""
+        self.emit(metric_event(round=round, party=party, metric=metric, value=value))
+
+
+def run_step(
+    job: "Job",
+    step: Step,
+    inputs: Inputs,
+    bench: Workbench,
+    *,
+    emit: Emit = unheard,
+    check: Callable[[], None] = nothing,
+) -> Outputs:
+    """Run one step of a plan; gives its outputs by name.
+
+    inputs  "data": the silo's folder; "state": a State; "memory": a Memory or None; "updates": the silos'
+            updates one by one in silo order, which may be made while they are read
+    emit    hears the figures of the step
+    check   raises Stopped to end the step at its next batch
+
+    Raises StepFailed with op, silo and round, whose cause is what went wrong; Stopped as it is.
+    """
+    ctx = StepContext(job=job, step=step, bench=bench, folder=inputs.get("data", ""), emit=emit, check=check)
+    try:
+        return OPS[step.op](ctx, inputs)
+    except (Stopped, StepFailed, QuorumLost):
+        raise
+    except Exception as error:
+        known = isinstance(error, FlKitError)
+        message = str(error) if known else f"{type(error).__name__}: {error}{user_line(error, job)}"
+        detail = "" if known else "".join(traceback.format_exception(error))
+        raise StepFailed(message, op=step.op, silo=step.party, round=step.round, detail=detail) from error
+
+
+def user_line(error: BaseException, job: "Job") -> str:
+    """Where in the task's own source the error arose, as ` (file, line n: text)`."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.filename == job.task.module.__file__:
+            return f" ({job.task.name}.py, line {frame.lineno}: {frame.line})"
+    return ""
+
+
+def measure(ctx: StepContext, inputs: Inputs) -> Outputs:
+    """In a silo, before round 1: the sums that Standardize needs."""
+    module, rows = ctx.model.module, ctx.rows("train")
+    for standardizer in standardizers(module).values():
+        standardizer.measure()
+    module.eval()
+    with torch.no_grad():
+        for batch, _ in rows.batches(EVALUATION_BATCH):
+            call(module, batch)
+    return {"update": leave(ctx, Update(delta={}, weight=float(len(rows)), extra=measured_sums(module)))}
+
+
+def init(ctx: StepContext, inputs: Inputs) -> Outputs:
+    """At the orchestrator: state 0, the shared start."""
+    module = ctx.bench.first_model()
+    if standardizers(module):
+        apply_sums(module, (update.extra for update in inputs["updates"]))
+    params = ModelState(module, torch.device("cpu")).snapshot()
+    return {"state": ctx.job.strategy.init(params, ctx)}
+
+
+def fit(ctx: StepContext, inputs: Inputs) -> Outputs:
+    """In a silo: measure the global model on arrival, then train from it."""
+    state, memory = inputs["state"], inputs.get("memory")
+    with draws(ctx):
+        sums = arrival_sums(ctx, state, memory)
+        update, kept = ctx.job.strategy.fit(state, memory, ctx)
+    update = replace(update, metrics={**sums, **update.metrics})
+    for transform in ctx.job.transforms:
+        update = transform.on_silo(update, ctx)
+    outputs: Outputs = {"update": leave(ctx, update)}
+    if "memory" in ctx.step.outputs:
+        outputs["memory"] = kept or Memory()
+    return outputs
+
+
+def arrival_sums(ctx: StepContext, state: State, memory: Memory | None) -> Tensors:
+    every = ctx.job.evaluate_every
+    return ctx.job.strategy.evaluate(state, memory, ctx) if every and state.round % every == 0 else {}
+
+
+def draws(ctx: StepContext) -> Any:
+    """Redirect the random operations of a model that has any; the first fit on a bench finds out."""
+    if not ctx.bench.draws:
+        return _no_watch
+    return Watch(ctx.bench, SeededDraws(ctx.seed, ctx.step.id, "operations"))
+
+
+class Watch:
+    """Seeded draws that note, in the end, whether there were any."""
+
+    def __init__(self, bench: Workbench, mode: SeededDraws) -> None:
+        self.bench = bench
+        self.mode = mode
+
+    def __enter__(self) -> None:
+        self.mode.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self.mode.__exit__(*error)
+        self.bench.draws = self.mode.drew
+
+
+class NoWatch:
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+_no_watch = NoWatch()
+
+
+def aggregate(ctx: StepContext, inputs: Inputs) -> Outputs:
+    """At the orchestrator: the next state, and the figures that the silos sent along."""
+    state = inputs["state"]
+    figures = Figures(ctx, measured_round=state.round)
+    after = ctx.job.strategy.aggregate(state, figures.noting(arriving(ctx, inputs["updates"])), ctx)
+    figures.tell_global()
+    return {"state": after}
+
+
+def evaluate_step(ctx: StepContext, inputs: Inputs) -> Outputs:
+    """In a silo, after the last round: measure the final model."""
+    with draws(ctx):
+        sums = ctx.job.strategy.evaluate(inputs["state"], inputs.get("memory"), ctx)
+    return {"update": leave(ctx, Update(delta={}, weight=0.0, metrics=sums))}
+
+
+def report(ctx: StepContext, inputs: Inputs) -> Outputs:
+    """At the orchestrator: the figures of the final model."""
+    figures = Figures(ctx, measured_round=ctx.step.round)
+    for _ in figures.noting(inputs["updates"]):
+        ...
+    figures.tell_global()
+    return {}
+
+
+OPS: dict[str, Callable[[StepContext, Inputs], Outputs]] = {
+    "measure": measure,
+    "init": init,
+    "fit": fit,
+    "aggregate": aggregate,
+    "evaluate": evaluate_step,
+    "report": report,
+}
+
+
+def leave(ctx: StepContext, update: Update) -> Update:
+    """The silo's door: the update carries its sender's name from here on."""
+    return replace(update, silo=ctx.step.party)
+
+
+def arriving(ctx: StepContext, updates: Iterable[Update]) -> Iterator[Update]:
+    """The orchestrator's door: each update is checked before it counts, and enough must arrive.
+
+    A malformed update is left out where the job has a quorum. Raises MessageError where it has none, and
+    QuorumLost where too few arrived.
+    """
+    trainable = {name: p.detach() for name, p in ctx.model.trainable.items()}
+    buffers = {"buffers": ctx.model.moving_buffers} if ctx.model.moving_buffers else {}
+    arrived: list[str] = []
+    for update in updates:
+        try:
+            length = check_update(update, trainable, buffers)
+        except MessageError as error:
+            if ctx.job.min_silos is None:
+                raise MessageError(f"the update of {update.silo}: {error}") from error
+            ctx.emit(left_out(update.silo, ctx.step.round, f"malformed update: {error}"))
+            continue
+        arrived.append(update.silo)
+        yield replace(update, metrics={**update.metrics, "update_norm": float64(length, 1.0)})
+    check_quorum(ctx, arrived)
+
+
+def check_quorum(ctx: StepContext, arrived: Sequence[str]) -> None:
+    expected = list(ctx.step.updates)
+    needed = len(expected) if ctx.job.min_silos is None else ctx.job.min_silos
+    if len(arrived) < needed:
+        missing = ", ".join(silo for silo in expected if silo not in arrived)
+        raise QuorumLost(
+            f"round {ctx.step.round}: {len(arrived)} of {len(expected)} silos delivered, {needed} are needed; "
+            f"missing: {missing}. Mend them, then resume the run"
+        )
+
+
+def left_out(silo: str, round: int, reason: str) -> Event:
+    """The event that a silo does not count in a round."""
+    return Event(time=now(), round=round, party=silo, name=SILO_LEFT_OUT, value=reason)
+
+
+def float64(*values: float) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+class Figures:
+    """The metric sums of arriving updates: told for each silo, added up for the federation."""
+
+    def __init__(self, ctx: StepContext, measured_round: int) -> None:
+        self.ctx = ctx
+        self.round = measured_round
+        self.totals: Tensors = {}
+
+    def noting(self, updates: Iterable[Update]) -> Iterator[Update]:
+        """The same updates, while their figures are told."""
+        for update in updates:
+            for name, sums in update.metrics.items():
+                self.totals[name] = self.totals[name] + sums if name in self.totals else sums
+                self.tell(update.silo, name, sums)
+            yield update
+
+    def tell_global(self) -> None:
+        """Tell the federation's figures, from the sums over all silos."""
+        for name, sums in self.totals.items():
+            self.tell(GLOBAL, name, sums)
+
+    def tell(self, party: str, name: str, sums: torch.Tensor) -> None:
+        metric = self.ctx.task.metrics.get(name)
+        value = metric.value(sums) if metric else ratio(sums)
+        trained = name in ("train_loss", "update_norm")
+        self.ctx.tell(party, name, value, self.ctx.step.round if trained else self.round)

@@ -1,0 +1,155 @@
+"""What to learn: a frozen job, its plan and its review."""
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from fl_kit.aggregators.mean import Mean
+from fl_kit.components import build, describe
+from fl_kit.errors import IncompatibleError, TaskError
+from fl_kit.plan import Plan
+from fl_kit.protocols import Aggregator, Backend, Run, Strategy, Transform
+from fl_kit.randomness import seeded
+from fl_kit.review import Review
+from fl_kit.silo import Federation
+from fl_kit.standardize import standardizers
+from fl_kit.task import Task
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What to learn, by which algorithm, for how long. The same job runs in every backend.
+
+    task            the task's module (or its path): model, data, loss
+    strategy        FedAvg(…), FedProx(…), Scaffold(…)
+    rounds          how often the silos train and the orchestrator combines; at least 1
+    aggregator      how updates are combined; the weighted mean by default
+    transforms      what happens to updates on their way, in the silo's order
+    min_silos       how many silos must deliver in each round; None means all of them
+    retries         how often a silo's failed step is tried again before the silo is left out of the round
+    seed            everything random follows from it: weights, shuffling, dropout
+    device          "auto" takes cuda or mps where there is one
+    evaluate_every  measure the global model in the silos each so many rounds; 0 means only at the end
+
+    Raises TaskError for a task that breaks its contract, IncompatibleError for pieces that exclude one
+    another or a setting out of its range.
+    """
+
+    task: Any
+    strategy: Strategy
+    rounds: int
+    aggregator: Aggregator = field(default_factory=Mean)
+    transforms: tuple[Transform, ...] = ()
+    min_silos: int | None = None
+    retries: int = 0
+    seed: int = 0
+    device: str = "auto"
+    evaluate_every: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "task", Task.of(self.task))
+        object.__setattr__(self, "transforms", tuple(self.transforms))
+        at_least = {"rounds": 1, "retries": 0, "evaluate_every": 0, "min_silos": 1}
+        for name, least in at_least.items():
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < least):
+                raise IncompatibleError(f"Job({name}={value!r}): must be a whole number of at least {least}")
+        if type(self.seed) is not int:
+            raise IncompatibleError(f"Job(seed={self.seed!r}): must be a whole number")
+        check_compositions(self)
+        self.to_dict()
+
+    def plan(self, federation: Federation) -> Plan:
+        """Every step of every party, as data, before anything runs.
+
+        Raises IncompatibleError if `min_silos` is more than there are.
+        """
+        if self.min_silos is not None and self.min_silos > len(federation):
+            raise IncompatibleError(f"Job(min_silos={self.min_silos}) with a federation of {len(federation)} silos")
+        return self.strategy.plan(federation, self.rounds, measure=self.measures).check()
+
+    @cached_property
+    def measures(self) -> bool:
+        """Whether the model standardises its input, so that silos send sums before round 1."""
+        with seeded(self.seed, "plan"):
+            return bool(standardizers(self.task.model()))
+
+    def review(self, federation: Federation) -> Review:
+        """What will run where, reading and writing what, and the digest of the source."""
+        return Review(plan=self.plan(federation), federation=federation, task=self.task, job=self.to_dict())
+
+    def run(self, federation: Federation, *, on: Backend, track: str | None = None) -> Run:
+        """Start the job in a backend; gives its Run at once.
+
+        track  an MLflow tracking URI that the run is mirrored to; None means no mirror
+        """
+        run = on.start(self, federation)
+        if track is not None:
+            from fl_kit.tracking import mirror
+
+            mirror(run, track)
+        return run
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data: what job.json holds."""
+        module = self.task.module.__name__
+        return {
+            "format": FORMAT,
+            "task": {"name": self.task.name, "sha256": self.task.sha256},
+            "strategy": describe(self.strategy, module),
+            "aggregator": describe(self.aggregator, module),
+            "transforms": [describe(transform, module) for transform in self.transforms],
+            "rounds": self.rounds,
+            "min_silos": self.min_silos,
+            "retries": self.retries,
+            "seed": self.seed,
+            "device": self.device,
+            "evaluate_every": self.evaluate_every,
+        }
+
+    def to_json(self) -> str:
+        """The job as JSON, for people and for `from_json`."""
+        return json.dumps(self.to_dict(), indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, source: str) -> "Job":
+        """The job that `to_json` wrote, with the task's source beside it.
+
+        Raises TaskError if the source is not the one the job names, or the text is no job.
+        """
+        try:
+            found = json.loads(text)
+            if found["format"] != FORMAT:
+                raise TaskError(f"this job is of format {found['format']!r}; this fl-kit reads format {FORMAT}")
+            task = Task(name=found["task"]["name"], source=source)
+            if task.sha256 != found["task"]["sha256"]:
+                raise TaskError(f"the source of {task.name!r} is not the one of this job: its sha256 differs")
+            return cls(
+                task=task,
+                strategy=build(found["strategy"], task.module),
+                aggregator=build(found["aggregator"], task.module),
+                transforms=tuple(build(entry, task.module) for entry in found["transforms"]),
+                **{
+                    name: found[name] for name in ("rounds", "min_silos", "retries", "seed", "device", "evaluate_every")
+                },
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise TaskError(f"this is not a job: {error!r}") from error
+
+
+def check_compositions(job: Job) -> None:
+    """Refuse what cannot work together, before anything runs."""
+    strategy = type(job.strategy).__name__
+    if job.task.fit is not None and job.strategy.corrects_gradients:
+        raise IncompatibleError(
+            f"{strategy} changes the silo's gradients, and the task {job.task.name!r} brings its own fit(), which "
+            "would ignore that: use FedAvg, or remove fit() from the task"
+        )
+    hiding = [type(transform).__name__ for transform in job.transforms if transform.hides_individuals]
+    if hiding and job.aggregator.inspects_individuals:
+        raise IncompatibleError(
+            f"{type(job.aggregator).__name__} compares single updates, and {hiding[0]} hides them: use Mean, or drop {hiding[0]}"
+        )

@@ -1,0 +1,246 @@
+"""The one local training and evaluation loop."""
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from fl_kit.batches import EVALUATION_BATCH, Rows, call
+from fl_kit.errors import TaskError
+from fl_kit.messages import Update
+from fl_kit.protocols import Context, Correction
+from fl_kit.randomness import generator
+from fl_kit.tensors import Tensors
+
+
+class LocalSettings(Protocol):
+    """How a silo trains within one round; a strategy has these as its own fields."""
+
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def steps(self) -> int | None: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def lr(self) -> float: ...
+    @property
+    def momentum(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def shuffle(self) -> bool: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalResult:
+    """What local training leaves behind: the changes, and how many rows and steps they rest on."""
+
+    delta: Tensors
+    buffers: Tensors
+    rows: int
+    steps: int
+    loss: Tensor
+    """Σ loss·rows and Σ rows over the batches, float64."""
+
+    def update(self) -> Update:
+        """The update that plain federated averaging sends."""
+        extra = {"buffers": self.buffers} if self.buffers else {}
+        return Update(delta=self.delta, weight=float(self.rows), extra=extra, metrics={"train_loss": self.loss})
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitContext:
+    """What a task's own `fit(model, data, context)` may use.
+
+    round, silo   where it is
+    device        where the model is
+    settings      the strategy: epochs, lr, batch_size …
+    generator     for shuffling; follows from the seed, the silo and the round
+    """
+
+    round: int
+    silo: str
+    device: torch.device
+    settings: LocalSettings
+    generator: torch.Generator
+    _ctx: Context
+
+    def check(self) -> None:
+        """Raise Stopped if the run was asked to stop; call it once a batch."""
+        self._ctx.check()
+
+
+class SGD:
+    """Stochastic gradient descent as torch.optim.SGD does it, to the bit, without its import and overhead."""
+
+    def __init__(self, params: list[nn.Parameter], settings: LocalSettings) -> None:
+        self.params = params
+        self.lr = settings.lr
+        self.momentum = settings.momentum
+        self.weight_decay = settings.weight_decay
+        self.velocity: list[Tensor] = []
+
+    def step(self, grads: list[Tensor]) -> None:
+        """Move the parameters against the gradients, which may be overwritten."""
+        if self.weight_decay:
+            torch._foreach_add_(grads, self.params, alpha=self.weight_decay)
+        if self.momentum:
+            if self.velocity:
+                torch._foreach_mul_(self.velocity, self.momentum)
+                torch._foreach_add_(self.velocity, grads)
+            else:
+                self.velocity = [grad.clone() for grad in grads]
+            grads = self.velocity
+        torch._foreach_add_(self.params, grads, alpha=-self.lr)
+
+
+def train(ctx: Context, start: Tensors, settings: LocalSettings, correction: Correction | None = None) -> LocalResult:
+    """Train the silo's model from `start` on its own rows.
+
+    correction  changes each gradient before the step (FedProx, SCAFFOLD)
+
+    Raises TaskError if the loss is not finite, or if there are no rows to train on.
+    """
+    model, rows = ctx.model, ctx.rows("train")
+    model.load(start)
+    model.changed()
+    model.module.train()
+    loss_sums, steps = own_fit(ctx, rows, settings) if ctx.task.fit else loop(ctx, rows, settings, correction)
+    return LocalResult(
+        delta=model.delta(start), buffers=model.buffer_delta(start), rows=len(rows), steps=steps, loss=loss_sums
+    )
+
+
+def loop(ctx: Context, rows: Rows, settings: LocalSettings, correction: Correction | None) -> tuple[Tensor, int]:
+    """The ordinary loop; gives the loss sums and the number of steps."""
+    module, loss, params = ctx.model.module, ctx.loss, list(ctx.model.trainable.values())
+    optimizer = SGD(params, settings)
+    sums, steps = torch.zeros(2, dtype=torch.float64), 0
+    for epoch in epochs(ctx, rows, settings):
+        losses: list[Tensor] = []
+        counts: list[int] = []
+        for inputs, targets in epoch:
+            ctx.check()
+            value = loss(call(module, inputs), targets)
+            value.backward()
+            descend(optimizer, params, correction)
+            losses.append(value.detach())
+            counts.append(len(targets))
+        sums += epoch_sums(losses, counts, first_step=steps)
+        steps += len(losses)
+    return sums, steps
+
+
+def epochs(ctx: Context, rows: Rows, settings: LocalSettings) -> Iterator[Iterator[tuple[Any, Any]]]:
+    """For each epoch its batches, in an order that follows from the seed, the silo and the round."""
+    per_epoch = math.ceil(len(rows) / settings.batch_size)
+    left = settings.epochs * per_epoch if settings.steps is None else settings.steps
+    epoch = 0
+    while left > 0:
+        order = None
+        if settings.shuffle:
+            order = torch.randperm(len(rows), generator=generator(ctx.seed, ctx.step.id, "order", epoch))
+        batches = rows.batches(settings.batch_size, order)
+        yield batches if left >= per_epoch else (batch for _, batch in zip(range(left), batches, strict=False))
+        left -= per_epoch
+        epoch += 1
+
+
+def descend(optimizer: SGD, params: list[nn.Parameter], correction: Correction | None) -> None:
+    """One step from the gradients that backward left; a parameter that took no part stays where it is."""
+    grads = [p.grad for p in params]
+    moving = params
+    if any(grad is None for grad in grads):
+        if correction is not None or optimizer.momentum:
+            grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in params]
+        else:
+            moving = [p for p in params if p.grad is not None]
+            grads = [p.grad for p in moving]
+    with torch.no_grad():
+        if correction is not None:
+            correction(grads, moving)  # type: ignore[arg-type]
+        optimizer.params = moving
+        optimizer.step(grads)  # type: ignore[arg-type]
+    for p in params:
+        p.grad = None
+
+
+def epoch_sums(losses: list[Tensor], counts: list[int], first_step: int) -> Tensor:
+    """Σ loss·rows and Σ rows of an epoch; one transfer from the device for all its batches."""
+    values = torch.stack(losses).double().cpu()
+    finite = values.isfinite()
+    if not bool(finite.all()):
+        step = first_step + int((~finite).nonzero()[0]) + 1
+        raise TaskError(
+            f"the loss is {float(values[~finite][0])} at local step {step}; try a smaller lr, "
+            "or look for values that are missing or far too large in this silo's rows"
+        )
+    weights = torch.tensor(counts, dtype=torch.float64)
+    return torch.stack([values @ weights, weights.sum()])
+
+
+def own_fit(ctx: Context, rows: Rows, settings: LocalSettings) -> tuple[Tensor, int]:
+    """The task's own `fit`; it may return its mean training loss."""
+    assert ctx.task.fit is not None
+    context = FitContext(
+        round=ctx.step.round,
+        silo=ctx.step.party,
+        device=ctx.device,
+        settings=settings,
+        generator=generator(ctx.seed, ctx.step.id, "fit"),
+        _ctx=ctx,
+    )
+    loss = ctx.task.fit(ctx.model.module, rows.raw, context)
+    if loss is not None and not isinstance(loss, int | float):
+        raise TaskError(f"fit() returned {type(loss).__name__}; return the mean training loss as a float, or nothing")
+    ctx.model.module.zero_grad(set_to_none=True)
+    count = 0.0 if loss is None else float(len(rows))
+    return torch.tensor([(loss or 0.0) * count, count], dtype=torch.float64), 0
+
+
+def evaluate(ctx: Context, params: Tensors) -> Tensors:
+    """Sums of the loss and of each metric of `params` on the party's test rows; float64.
+
+    Sums add up over batches and silos to those of the pooled rows.
+    """
+    model, rows = ctx.model, ctx.rows("test")
+    model.load(params)
+    model.module.eval()
+    sums: Tensors = {"loss": torch.zeros(2, dtype=torch.float64)}
+    with torch.no_grad():
+        for inputs, targets in rows.batches(EVALUATION_BATCH):
+            ctx.check()
+            for name, value in batch_sums(ctx, call(model.module, inputs), targets).items():
+                sums[name] = sums[name] + value if name in sums else value
+    return sums
+
+
+def batch_sums(ctx: Context, outputs: Any, targets: Tensor) -> Tensors:
+    count = len(targets)
+    value = float(ctx.measure_loss(outputs, targets))
+    sums = {"loss": torch.tensor([value * count, count], dtype=torch.float64)}
+    for name, metric in ctx.task.metrics.items():
+        sums[name] = metric.sums(outputs.cpu(), targets.cpu())
+    return sums
+
+
+def measuring(loss: Any) -> Callable[[Any, Tensor], Tensor]:
+    """The loss for evaluation: torch's own losses on the CPU and in float64.
+
+    A batch's mean loss in float32 is rounded to seven digits, and the federation's loss with it. A loss of
+    the user's own is called as it is, since its tensors may not allow another dtype.
+    """
+    if not (isinstance(loss, nn.Module) and type(loss).__module__.startswith("torch.nn.")):
+        return loss  # type: ignore[no-any-return]
+    exact = copy.deepcopy(loss).cpu().double()
+
+    def in_float64(outputs: Any, targets: Tensor) -> Tensor:
+        targets = targets.cpu()
+        return exact(outputs.cpu().double(), targets.double() if targets.is_floating_point() else targets)  # type: ignore[no-any-return]
+
+    return in_float64

@@ -1,0 +1,258 @@
+"""What passes between parties and rounds, and its form on disk: safetensors beside `meta.json`.
+
+`meta.json` is written last and names the size of the tensors' file, so a folder without it, or with a
+file of another size, is an unfinished message and is refused.
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+from torch import Tensor
+
+from fl_kit.errors import MessageError
+from fl_kit.tensors import Tensors, norm
+
+Groups: TypeAlias = dict[str, Tensors]
+"""Tensors in named groups, such as `{"control": {"0.weight": …}}`."""
+
+FORMAT = 1
+TENSORS_FILE = "tensors.safetensors"
+META_FILE = "meta.json"
+META_LIMIT = 1 << 20
+TENSORS_LIMIT = 64 << 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """What a silo sends to the orchestrator.
+
+    delta    trained value − start, for every trainable parameter
+    weight   how much it counts: the number of training rows
+    extra    further tensors in groups, combined like `delta` (buffers, control variates …)
+    metrics  sums of each metric, float64; their formula is applied after adding them up
+    silo     who sent it; set at the silo's door
+    """
+
+    delta: Tensors
+    weight: float
+    extra: Groups = field(default_factory=dict)
+    metrics: Tensors = field(default_factory=dict)
+    silo: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """What goes from round to round: the global parameters and the strategy's memory.
+
+    round   0 is the shared start, r the state after round r
+    params  every parameter and persistent buffer of the model, by name
+    memory  what the strategy keeps at the orchestrator
+    """
+
+    round: int
+    params: Tensors
+    memory: Groups = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """What a silo keeps for itself between rounds; it never leaves the silo."""
+
+    tensors: Groups = field(default_factory=dict)
+
+
+Message: TypeAlias = Update | State | Memory
+KINDS: dict[str, type[Update] | type[State] | type[Memory]] = {"update": Update, "state": State, "memory": Memory}
+M = TypeVar("M", Update, State, Memory)
+
+
+def write(message: Message, folder: str | Path, *, durable: bool = False) -> None:
+    """Write a message into a folder; `durable` waits until it is on the disk.
+
+    A message already there is replaced. Raises OSError, for instance when the disk is full; what was there
+    before is then refused by `read`, never half believed.
+    """
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    meta, tensors = take_apart(message)
+    (folder / META_FILE).unlink(missing_ok=True)
+    file = folder / TENSORS_FILE
+    partial = folder / f".{TENSORS_FILE}.partial"
+    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial)
+    if durable:
+        sync(partial)
+    partial.replace(file)
+    meta["bytes"] = file.stat().st_size
+    write_text(folder / META_FILE, json.dumps(meta, indent=1, sort_keys=True), durable=durable)
+
+
+def read(kind: type[M], folder: str | Path, *, limit: int = TENSORS_LIMIT) -> M:
+    """Read the message of that kind from a folder.
+
+    limit  the largest tensors file that is opened, in bytes
+
+    Raises MessageError for a message that is missing, unfinished, damaged, too large or of another kind.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    folder = Path(folder)
+    meta = read_meta(folder)
+    expected = next(name for name, known in KINDS.items() if known is kind)
+    if meta.get("kind") != expected:
+        raise MessageError(f"{folder} holds {meta.get('kind')!r}, expected {expected!r}")
+    file = folder / TENSORS_FILE
+    size = file.stat().st_size if file.is_file() else None
+    if size is None or size != meta.get("bytes"):
+        raise MessageError(f"{file} has {size} bytes, its meta.json says {meta.get('bytes')}: it is not whole")
+    if size > limit:
+        raise MessageError(f"{file} has {size:,} bytes, more than the {limit:,} expected of it")
+    try:
+        tensors = load_file(file)
+        return put_together(kind, meta, tensors)
+    except SafetensorError as error:
+        raise MessageError(f"{file} is not safetensors: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise MessageError(f"{folder} is not a {expected}: {error!r}") from error
+
+
+def complete(folder: str | Path) -> bool:
+    """Whether a folder holds a whole message."""
+    try:
+        meta = read_meta(Path(folder))
+        return (Path(folder) / TENSORS_FILE).stat().st_size == meta.get("bytes")
+    except (MessageError, OSError):
+        return False
+
+
+def check_update(update: Update, expected: Tensors, extra: Mapping[str, Tensors] | None = None) -> float:
+    """The norm of the update's delta, if names, shapes, dtypes and values are what the model expects.
+
+    expected  the model's trainable parameters
+    extra     for groups whose form is known, such as the buffers
+
+    Raises MessageError that names the first tensor at fault.
+    """
+    check_tensors("delta", update.delta, expected)
+    for group, tensors in (extra or {}).items():
+        check_tensors(group, update.extra.get(group, {}), tensors)
+    if not (math.isfinite(update.weight) and update.weight >= 0):
+        raise MessageError(f"the weight is {update.weight}; it must be a number of rows")
+    for group, tensors in update.extra.items():
+        finite_norm(group, tensors)
+    return finite_norm("delta", update.delta)
+
+
+def finite_norm(group: str, tensors: Tensors) -> float:
+    total = norm(tensors.values())
+    if not math.isfinite(total):
+        name = next((n for n, value in tensors.items() if not math.isfinite(norm([value]))), "?")
+        raise MessageError(f"{group} of {name!r} is not finite: NaN, Inf or far too large")
+    return total
+
+
+def check_tensors(group: str, found: Tensors, expected: Tensors) -> None:
+    if found.keys() != expected.keys():
+        missing, unknown = expected.keys() - found.keys(), found.keys() - expected.keys()
+        raise MessageError(f"{group}: missing {sorted(missing)[:3]}, unknown {sorted(unknown)[:3]}")
+    for name, value in found.items():
+        like = expected[name]
+        if value.shape != like.shape or value.dtype != like.dtype:
+            raise MessageError(
+                f"{group} of {name!r} is {value.dtype} {tuple(value.shape)}, expected {like.dtype} {tuple(like.shape)}"
+            )
+
+
+def take_apart(message: Message) -> tuple[dict[str, Any], Tensors]:
+    if isinstance(message, Update):
+        tensors = {**join("delta", message.delta), **join("metrics", message.metrics), **join_groups(message.extra)}
+        return {"format": FORMAT, "kind": "update", "weight": message.weight, "silo": message.silo}, tensors
+    if isinstance(message, State):
+        tensors = {**join("params", message.params), **join_groups(message.memory)}
+        return {"format": FORMAT, "kind": "state", "round": message.round}, tensors
+    return {"format": FORMAT, "kind": "memory"}, join_groups(message.tensors)
+
+
+def put_together(kind: type[M], meta: dict[str, Any], tensors: Tensors) -> M:
+    groups = split_groups(tensors)
+    if kind is Update:
+        weight, silo = meta["weight"], meta["silo"]
+        if not isinstance(weight, int | float) or not isinstance(silo, str):
+            raise TypeError(f"weight {weight!r}, silo {silo!r}")
+        delta, metrics = groups.pop("delta", {}), groups.pop("metrics", {})
+        return kind(delta=delta, weight=float(weight), extra=named(groups), metrics=metrics, silo=silo)
+    if kind is State:
+        if not isinstance(meta["round"], int):
+            raise TypeError(f"round {meta['round']!r}")
+        return kind(round=meta["round"], params=groups.pop("params", {}), memory=named(groups))
+    return kind(tensors=named(groups))
+
+
+def join(group: str, tensors: Mapping[str, Tensor]) -> Tensors:
+    return {f"{group}/{name}": value for name, value in tensors.items()}
+
+
+def join_groups(groups: Mapping[str, Tensors]) -> Tensors:
+    return {key: value for group, tensors in groups.items() for key, value in join(f"+{group}", tensors).items()}
+
+
+def split_groups(tensors: Tensors) -> Groups:
+    groups: Groups = {}
+    for key, value in tensors.items():
+        group, separator, name = key.partition("/")
+        if not separator:
+            raise ValueError(f"tensor {key!r} belongs to no group")
+        groups.setdefault(group, {})[name] = value
+    return groups
+
+
+def named(groups: Groups) -> Groups:
+    """The groups that a strategy named; anything else in the file is unknown."""
+    unknown = [group for group in groups if not group.startswith("+")]
+    if unknown:
+        raise ValueError(f"unknown group {unknown[0]!r}")
+    return {group[1:]: tensors for group, tensors in groups.items()}
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    file = folder / META_FILE
+    try:
+        if file.stat().st_size > META_LIMIT:
+            raise MessageError(f"{file} is larger than {META_LIMIT:,} bytes")
+        meta = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise MessageError(f"{folder} holds no whole message: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise MessageError(f"{file} is not JSON: {error}") from error
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise MessageError(f"{file} is not of format {FORMAT}")
+    return meta
+
+
+def write_text(path: Path, text: str, *, durable: bool = False) -> None:
+    """Write a text file whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    if durable:
+        sync(partial)
+    partial.replace(path)
+    if durable:
+        sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's bytes (or a folder's names) are on the disk."""
+    if path.is_dir() and os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,155 @@
+"""Every interface of fl-kit on one page; read this file first.
+
+A **Strategy** is an algorithm: its silo half (`fit`) and its orchestrator half (`init`, `aggregate`). It says
+in a plan which steps it needs. A **Backend** is a place where a plan runs. Both meet in the plan and in
+`execute.run_step`, and know nothing else of one another. An **Aggregator** combines updates, a **Transform**
+changes them on their way, and a **Run** is the same thing wherever it runs.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+
+import torch
+
+from fl_kit.batches import Rows
+from fl_kit.events import Event
+from fl_kit.messages import Memory, State, Update
+from fl_kit.model_state import ModelState
+from fl_kit.plan import Plan, Step
+from fl_kit.silo import Federation
+from fl_kit.task import Task
+from fl_kit.tensors import Tensors
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Context(Protocol):
+    """What one step may use: its task, its party's rows, the model, and nothing of other parties.
+
+    loss          the task's loss, for training on the device
+    measure_loss  the same for evaluation, in float64 where it is one of torch's own
+    """
+
+    step: Step
+    seed: int
+    task: Task
+    device: torch.device
+
+    loss: Callable[[Any, torch.Tensor], torch.Tensor]
+    measure_loss: Callable[[Any, torch.Tensor], torch.Tensor]
+
+    @property
+    def model(self) -> ModelState:
+        """The working model; load a state into it before use."""
+
+    def rows(self, split: str) -> Rows:
+        """The party's own rows: "train" or "test"."""
+
+    def evaluate(self, params: Tensors) -> Tensors:
+        """The sums of loss and metrics of these parameters on the party's test rows."""
+
+    def combine(self, updates: Iterable[Update]) -> Update:
+        """The job's aggregator over updates in silo order, then its transforms in reverse."""
+
+    def check(self) -> None:
+        """Raise Stopped if the run was asked to stop; called once a batch."""
+
+
+class Strategy(Protocol):
+    """A federated algorithm, both halves in one frozen dataclass.
+
+    corrects_gradients  whether it changes the silo's gradient, which a task's own `fit` would ignore
+    """
+
+    corrects_gradients: ClassVar[bool]
+
+    def plan(self, federation: Federation, rounds: int, *, measure: bool) -> Plan:
+        """Every step of every party; `measure` adds the sums that Standardize needs."""
+
+    def init(self, params: Tensors, ctx: Context) -> State:
+        """At the orchestrator: state 0 from the model's first parameters."""
+
+    def fit(self, state: State, memory: Memory | None, ctx: Context) -> tuple[Update, Memory | None]:
+        """In a silo: train from the state; gives what is sent and what is kept."""
+
+    def aggregate(self, state: State, updates: Iterable[Update], ctx: Context) -> State:
+        """At the orchestrator: the next state. `updates` come one by one, in silo order; read them once."""
+
+    def evaluate(self, state: State, memory: Memory | None, ctx: Context) -> Tensors:
+        """In a silo: the sums of each metric for the model that this silo would use."""
+
+
+class Aggregator(Protocol):
+    """Combines updates into one.
+
+    inspects_individuals  whether it compares single updates, which a secure sum would hide
+    """
+
+    inspects_individuals: ClassVar[bool]
+
+    def __call__(self, updates: Iterable[Update], ctx: Context) -> Update:
+        """The combined delta and extra; `weight` is the sum of the weights."""
+
+
+class Transform(Protocol):
+    """Changes updates on their way: in the silo in order, at the orchestrator in reverse order.
+
+    hides_individuals  whether the orchestrator can no longer read a single update
+    """
+
+    hides_individuals: ClassVar[bool]
+
+    def on_silo(self, update: Update, ctx: Context) -> Update:
+        """In the silo, before the update leaves."""
+
+    def on_orchestrator(self, update: Update, ctx: Context) -> Update:
+        """At the orchestrator, on the combined update."""
+
+
+@runtime_checkable
+class Run(Protocol):
+    """A run, the same in every backend.
+
+    id        unique; folders and MLflow runs carry it
+    status    "running", "completed", "stopped" or "failed"
+    failures  one entry for each failed attempt of a step, as a table
+    """
+
+    id: str
+
+    @property
+    def status(self) -> str: ...
+
+    @property
+    def failures(self) -> "pd.DataFrame": ...
+
+    def events(self, after: int = 0) -> list[Event]:
+        """Events from position `after` on."""
+
+    def wait(self, timeout: float | None = None) -> "Run":
+        """Itself when it has ended, or after `timeout` seconds; raises what made the run fail."""
+
+    def stop(self) -> None:
+        """Ask it to stop at the next batch; completed rounds stay usable."""
+
+    def history(self) -> "pd.DataFrame":
+        """One row per round, party and metric: columns round, party, metric, value."""
+
+    def state(self, round: int = -1) -> State:
+        """The state after a round; −1 is the last one."""
+
+
+class Backend(Protocol):
+    """A place where a job's plan runs."""
+
+    def start(self, job: Any, federation: Federation) -> Run:
+        """Start a run and give it at once."""
+
+    def resume(self, run_id: str) -> Run:
+        """Go on with an unfinished run; the bits are those of an undisturbed one."""
+
+
+Emit = Callable[[Event], None]
+Correction = Callable[[list[torch.Tensor], list[torch.Tensor]], None]
+"""Changes gradients in place, given (gradients, parameters) in the same order."""

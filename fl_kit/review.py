@@ -1,0 +1,60 @@
+"""What a silo's owner reads before anything runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fl_kit.plan import ORCHESTRATOR, Plan, Step, describe_inputs, describe_outputs, rounds_of
+from fl_kit.silo import Federation
+from fl_kit.table import Shown, Table
+from fl_kit.task import Task
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Review(Shown):
+    """Which party will run which step, reading and writing what, under which source.
+
+    `print(review.source)` is what will run on the data; its sha256 is in the table's note.
+    """
+
+    plan: Plan
+    federation: Federation
+    task: Task
+    job: Mapping[str, Any]
+
+    @property
+    def source(self) -> str:
+        """The task's source, the only code beside fl-kit's own that a silo runs."""
+        return self.task.source
+
+    def steps(self, party: str) -> list[Step]:
+        """The steps of one party, in order."""
+        return [step for step in self.plan.steps if step.party == party]
+
+    def table(self) -> Table:
+        """One row per party and kind of step."""
+        rows = [
+            [party, self.where(party), op, rounds_of(steps), describe_inputs(steps[-1]), describe_outputs(steps[-1])]
+            for party in (*self.plan.silos, ORCHESTRATOR)
+            for op, steps in self._by_op(party).items()
+        ]
+        strategy = self.job["strategy"]
+        settings = ", ".join(f"{name}={value}" for name, value in strategy["settings"].items())
+        return Table(
+            columns=["party", "where", "step", "rounds", "reads", "writes"],
+            rows=rows,
+            title=f"{strategy['class'].rpartition('.')[2]}({settings}), {self.plan.rounds} rounds",
+            note=f"{self.task.name}.py, sha256 {self.task.sha256}",
+        )
+
+    def where(self, party: str) -> str:
+        """Compute and datastore, or the local folder."""
+        place = self.federation.orchestrator if party == ORCHESTRATOR else self.federation[party]
+        parts = [part for part in (place.compute, place.datastore) if part]
+        return " · ".join(parts) or (self.federation[party].data if party != ORCHESTRATOR else "here")
+
+    def _by_op(self, party: str) -> dict[str, list[Step]]:
+        kinds: dict[str, list[Step]] = {}
+        for step in self.steps(party):
+            kinds.setdefault(step.op, []).append(step)
+        return kinds

@@ -1,0 +1,94 @@
+"""Standardisation whose mean and spread come from federated sums, never from pooled rows."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from fl_kit.messages import Groups
+from fl_kit.tensors import Tensors
+
+GROUP = "standardize"
+
+
+class Standardize(nn.Module):
+    """(x − mean) / spread per feature, with the federation's own mean and spread.
+
+    Put it first in a model. Before round 1 each silo sends three sums per feature (count, Σx, Σx²) of its
+    training rows, as steps that the plan shows; the orchestrator adds them up and sets `mean` and `spread`,
+    which then stay as they are. A missing value (NaN) counts for nothing there and becomes 0 here, the
+    federation's mean.
+
+    features      the width of the input, whose shape is (rows, features)
+    flag_missing  append one column per feature that is 1 where the value is missing: the output is then
+                  (rows, 2·features) wide
+
+    >>> Standardize(3, flag_missing=True)(torch.tensor([[1.0, float("nan"), 2.0]]))
+    tensor([[1., 0., 2., 0., 1., 0.]])
+    """
+
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(self, features: int, *, flag_missing: bool = False) -> None:
+        super().__init__()
+        self.features = features
+        self.flag_missing = flag_missing
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("spread", torch.ones(features))
+        self.sums: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        missing = x.isnan()
+        if self.sums is not None:
+            self._measure(x, missing)
+        scaled = ((x - self.mean) / self.spread).masked_fill(missing, 0.0)
+        return torch.cat([scaled, missing.to(scaled.dtype)], dim=1) if self.flag_missing else scaled
+
+    def extra_repr(self) -> str:
+        return f"{self.features}, flag_missing={self.flag_missing}"
+
+    def measure(self) -> None:
+        """Start to sum up what passes through."""
+        self.sums = torch.zeros(3, self.features, dtype=torch.float64)
+
+    def measured(self) -> Tensor:
+        """Count, Σx and Σx² per feature since `measure`: (3, features), float64."""
+        sums, self.sums = self.sums, None
+        assert sums is not None
+        return sums
+
+    def set_from(self, sums: Tensor) -> None:
+        """Set mean and spread from the federation's sums; a feature that never varies keeps spread 1."""
+        count, total, squares = sums
+        mean = total / count.clamp(min=1)
+        variance = (squares / count.clamp(min=1) - mean**2).clamp(min=0)
+        negligible = variance <= 1e-12 * mean**2
+        self.mean.copy_(mean)
+        self.spread.copy_(torch.where(negligible | (variance == 0), 1.0, variance.sqrt()))
+
+    def _measure(self, x: Tensor, missing: Tensor) -> None:
+        assert self.sums is not None
+        present = x.detach().double().masked_fill(missing, 0.0).cpu()
+        self.sums += torch.stack([(~missing).double().sum(0).cpu(), present.sum(0), (present**2).sum(0)])
+
+
+def standardizers(model: nn.Module) -> dict[str, Standardize]:
+    """Every Standardize in a model, by name."""
+    return {name or "model": module for name, module in model.named_modules() if isinstance(module, Standardize)}
+
+
+def measured_sums(model: nn.Module) -> Groups:
+    """What a silo sends: the sums of each Standardize."""
+    return {GROUP: {name: module.measured() for name, module in standardizers(model).items()}}
+
+
+def apply_sums(model: nn.Module, reports: Iterable[Groups]) -> None:
+    """Add up the silos' sums, in silo order, and set each Standardize from them."""
+    totals: Tensors = {}
+    for report in reports:
+        for name, sums in report[GROUP].items():
+            totals[name] = totals[name] + sums if name in totals else sums.clone()
+    with torch.no_grad():
+        for name, module in standardizers(model).items():
+            module.set_from(totals[name])

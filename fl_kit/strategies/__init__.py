@@ -1,0 +1,7 @@
+"""Federated algorithms: one file a paper, the silo's half and the orchestrator's half together."""
+
+from fl_kit.strategies.fedavg import FedAvg
+from fl_kit.strategies.fedprox import FedProx
+from fl_kit.strategies.scaffold import Scaffold
+
+__all__ = ["FedAvg", "FedProx", "Scaffold"]

@@ -1,0 +1,99 @@
+"""FedAvg. McMahan et al. 2017, "Communication-Efficient Learning of Deep Networks from Decentralized Data",
+arXiv 1602.05629, Algorithm 1.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from fl_kit.errors import IncompatibleError
+from fl_kit.local import LocalResult, train
+from fl_kit.messages import Memory, State, Update
+from fl_kit.plan import Plan
+from fl_kit.protocols import Context, Correction
+from fl_kit.silo import Federation
+from fl_kit.strategies.rounds import rounds_plan
+from fl_kit.tensors import Tensors, add_scaled
+
+
+@dataclass(frozen=True, kw_only=True)
+class FedAvg:
+    """Silos train from the global model; their changes are averaged by number of rows.
+
+        in silo k:        delta_k = w_k − w     after `epochs` epochs (or `steps` steps) of SGD from w
+        at orchestrator:  w ← w + server_lr · Σ n_k·delta_k / Σ n_k
+
+    epochs        passes over the silo's rows per round; the paper's E
+    steps         gradient steps per round instead of epochs; None means epochs
+    batch_size    rows per step; the paper's B
+    lr            the silo's learning rate; the paper's η
+    momentum      of the silo's SGD, 0 ≤ momentum < 1; starts afresh each round
+    weight_decay  L2 penalty of the silo's SGD
+    shuffle       whether a silo's rows are shuffled each epoch, from the seed, the silo and the round
+    server_lr     1 is the paper's average
+
+    Raises IncompatibleError for a setting out of its range.
+    """
+
+    epochs: int = 1
+    steps: int | None = None
+    batch_size: int = 32
+    lr: float = 0.1
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    shuffle: bool = True
+    server_lr: float = 1.0
+
+    corrects_gradients: ClassVar[bool] = False
+    remembers: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        at_least = {"epochs": 1, "batch_size": 1, "lr": 0, "momentum": 0, "weight_decay": 0, "server_lr": 0}
+        for name, least in at_least.items():
+            if not getattr(self, name) >= least:
+                raise IncompatibleError(
+                    f"{type(self).__name__}({name}={getattr(self, name)}): must be at least {least}"
+                )
+        if self.steps is not None and self.steps < 1:
+            raise IncompatibleError(
+                f"{type(self).__name__}(steps={self.steps}): must be at least 1, or None for epochs"
+            )
+        if self.momentum >= 1:
+            raise IncompatibleError(f"{type(self).__name__}(momentum={self.momentum}): must be below 1")
+
+    def plan(self, federation: Federation, rounds: int, *, measure: bool) -> Plan:
+        return rounds_plan(federation, rounds, measure=measure, remember=self.remembers)
+
+    def init(self, params: Tensors, ctx: Context) -> State:
+        return State(round=0, params=params)
+
+    def fit(self, state: State, memory: Memory | None, ctx: Context) -> tuple[Update, Memory | None]:
+        return self.train(state, memory, ctx).update(), memory
+
+    def train(self, state: State, memory: Memory | None, ctx: Context) -> LocalResult:
+        """Local training with this strategy's correction."""
+        correction = None
+        if self.corrects_gradients:
+            correction = self.correction(
+                [state.params[n].to(ctx.device) for n in ctx.model.trainable], state, memory, ctx
+            )
+        return train(ctx, state.params, self, correction)
+
+    def correction(self, start: list[Tensor], state: State, memory: Memory | None, ctx: Context) -> Correction:
+        """How each gradient is changed; `start` are the trainable parameters on arrival, in the model's order.
+
+        Called only where `corrects_gradients` is set.
+        """
+        raise NotImplementedError(f"{type(self).__name__} sets corrects_gradients and defines no correction")
+
+    def aggregate(self, state: State, updates: Iterable[Update], ctx: Context) -> State:
+        return State(round=state.round + 1, params=self.move(state.params, ctx.combine(updates)), memory=state.memory)
+
+    def move(self, params: Tensors, mean: Update) -> Tensors:
+        """The global parameters after a step along the mean update; buffers are averaged, whatever server_lr."""
+        return add_scaled(add_scaled(params, mean.delta, self.server_lr), mean.extra.get("buffers", {}))
+
+    def evaluate(self, state: State, memory: Memory | None, ctx: Context) -> Tensors:
+        return ctx.evaluate(state.params)

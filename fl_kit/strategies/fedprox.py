@@ -1,0 +1,30 @@
+"""FedProx. Li et al. 2020, "Federated Optimization in Heterogeneous Networks", arXiv 1812.06127, Algorithm 2."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from fl_kit.messages import Memory, State
+from fl_kit.protocols import Context, Correction
+from fl_kit.strategies.fedavg import FedAvg
+
+
+@dataclass(frozen=True, kw_only=True)
+class FedProx(FedAvg):
+    """FedAvg with a penalty in the silo's loss that holds the local model near the global one.
+
+        h_k(w) = F_k(w) + mu/2 · ‖w − start‖²      so that      ∇h_k = ∇F_k + mu · (w − start)
+
+    mu  strength of the penalty; 0 is FedAvg to the bit
+    """
+
+    mu: float = 0.01
+    corrects_gradients: ClassVar[bool] = True
+
+    def correction(self, start: list[Tensor], state: State, memory: Memory | None, ctx: Context) -> Correction:
+        def add_penalty(grads: list[Tensor], params: list[Tensor]) -> None:
+            torch._foreach_add_(grads, torch._foreach_sub(params, start), alpha=self.mu)
+
+        return add_penalty

@@ -1,0 +1,140 @@
+"""The user's task: a module with a model, its data and its loss."""
+
+import linecache
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from fl_kit.errors import TaskError
+from fl_kit.source import digest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fl_kit.metrics import Metric
+
+CURE = "Put the task into a file: start its cell with `%%silo_module name.py`, then pass the module `name`."
+OWN_METRICS = frozenset({"loss", "train_loss", "update_norm"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A module's source, and what fl-kit takes from it.
+
+    A task module defines
+
+    model()              → an nn.Module; called with a seeded generator, so every silo starts alike
+    data(folder, split)  → (inputs, targets) tensors or arrays, or a map-style Dataset; split is "train" or "test"
+    loss                 → loss(outputs, targets): the mean over a batch, a scalar
+    metrics              optional: a list of fl_kit.metrics, such as [Accuracy(), AUC()]
+    fit(model, data, context)  optional: one's own local training instead of fl-kit's loop
+
+    The module that runs is always made from `source`, so what was reviewed is what runs.
+
+    Raises TaskError for a module that breaks this contract.
+    """
+
+    name: str
+    source: str
+    path: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        self.check()
+
+    @classmethod
+    def of(cls, thing: Any) -> "Task":
+        """The task in a module, a path or a task; raises TaskError for anything else."""
+        if isinstance(thing, Task):
+            return thing
+        if isinstance(thing, str | Path):
+            return cls.load(thing)
+        if isinstance(thing, ModuleType) and thing.__name__ != "__main__" and getattr(thing, "__file__", None):
+            return cls.load(str(thing.__file__))
+        kind = "the notebook itself" if isinstance(thing, ModuleType) else f"{type(thing).__name__} {thing!r:.60}"
+        raise TaskError(f"a task is a module in a file, not {kind}. {CURE}")
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Task":
+        """The task in a source file."""
+        path = Path(path)
+        try:
+            source = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise TaskError(f"the task {path} cannot be read: {error}") from error
+        return cls(name=path.stem, source=source, path=str(path.resolve()))
+
+    @property
+    def sha256(self) -> str:
+        """The digest of the source: what a silo owner approves."""
+        return digest(self.source)
+
+    @cached_property
+    def module(self) -> ModuleType:
+        """The module made from the source; an error of the user's code surfaces as it is."""
+        return module_from(self.source, self.name, self.path)
+
+    @property
+    def loss(self) -> Any:
+        """loss(outputs, targets) → the mean over the batch."""
+        return self.module.loss
+
+    @property
+    def fit(self) -> Callable[..., Any] | None:
+        """The user's own local training, or None."""
+        return getattr(self.module, "fit", None)
+
+    @cached_property
+    def metrics(self) -> "Mapping[str, Metric]":
+        """Name → metric, beside the loss."""
+        found: Any = getattr(self.module, "metrics", ())
+        named = {metric.name: metric for metric in (found.values() if isinstance(found, Mapping) else found)}
+        if taken := OWN_METRICS & named.keys():
+            raise TaskError(f"{self.name}.metrics: the name {min(taken)!r} is fl-kit's own; choose another")
+        return named
+
+    def model(self) -> "nn.Module":
+        """A new model; raises TaskError if it is not an nn.Module."""
+        from torch import nn
+
+        model = self.module.model()
+        if not isinstance(model, nn.Module):
+            raise TaskError(f"{self.name}.model() gave {type(model).__name__}, expected an nn.Module: return the model")
+        return model
+
+    def check(self) -> None:
+        """Raise TaskError, all faults at once, if the module lacks a part of the contract."""
+        faults = [
+            f"it has no {name}; define {example}"
+            for name, example in (("model", "def model(): …"), ("data", "def data(folder, split): …"))
+            if not callable(getattr(self.module, name, None))
+        ]
+        if not callable(getattr(self.module, "loss", None)):
+            faults.append("it has no loss; define loss = nn.CrossEntropyLoss(), or a function loss(outputs, targets)")
+        if self.fit is not None and not callable(self.fit):
+            faults.append("its fit is not a function; define def fit(model, data, context): …")
+        for metric in getattr(self.module, "metrics", ()) or ():
+            if isinstance(metric, str) or not all(hasattr(metric, part) for part in ("name", "sums", "value")):
+                faults.append(f"its metric {metric!r} is none; use fl_kit.metrics, for instance metrics = [Accuracy()]")
+        if faults:
+            raise TaskError(f"the task {self.name!r} is not complete: " + "; ".join(faults))
+
+
+def module_from(source: str, name: str, path: str) -> ModuleType:
+    """A fresh module from source text; its name carries the digest, so two versions can live side by side."""
+    full_name = f"{name}__{digest(source)[:12]}"
+    file = path or f"<{name}>"
+    module = ModuleType(full_name)
+    module.__file__ = file
+    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+    # dataclasses look their own module up by name while the class body runs
+    sys.modules[full_name] = module
+    try:
+        exec(compile(source, file, "exec"), module.__dict__)
+    except BaseException:
+        del sys.modules[full_name]
+        raise
+    return module

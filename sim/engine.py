@@ -1,0 +1,116 @@
+"""Runs a plan in this process: the exact, sequential engine that defines the bits."""
+
+from collections.abc import Callable, Iterator
+
+from fl_kit.errors import StepFailed
+from fl_kit.events import ROUND_COMPLETED, ROUND_STARTED, STEP_FAILED, Event, now
+from fl_kit.execute import left_out, run_step
+from fl_kit.job import Job
+from fl_kit.messages import Memory, State, Update
+from fl_kit.plan import ORCHESTRATOR, Plan, Step
+from fl_kit.protocols import Emit
+from fl_kit.silo import Federation
+from fl_kit.store import Store
+from fl_kit.workbench import Workbench
+from sim.saver import Saver, stopwatch
+
+
+class Engine:
+    """Walks the orchestrator's steps; a silo's step runs when its update is asked for.
+
+    So an update lives only until it is added up, and memory does not grow with the number of silos.
+    """
+
+    def __init__(
+        self,
+        *,
+        job: Job,
+        plan: Plan,
+        federation: Federation,
+        store: Store,
+        bench: Workbench,
+        emit: Emit,
+        check: Callable[[], None],
+    ) -> None:
+        self.job = job
+        self.plan = plan
+        self.folders = {silo.name: silo.data for silo in federation.silos}
+        self.store = store
+        self.bench = bench
+        self.emit = emit
+        self.check = check
+        self.state: State | None = None
+        self.memories: dict[str, Memory] = {}
+
+    def run(self) -> None:
+        """Run what the store does not hold yet; raises what made a step fail."""
+        last = self.store.last_round()
+        if last is not None:
+            self.state, self.memories = self.store.state(last), self.store.memories(last)
+        saver = Saver(self.store, self._saved)
+        try:
+            for step in self.plan.steps:
+                if step.party == ORCHESTRATOR and not self._done(step, last):
+                    self._combine(step, saver)
+        finally:
+            saver.close()
+
+    def _done(self, step: Step, last: int | None) -> bool:
+        return last is not None and step.round <= last and "state" in step.outputs
+
+    def _combine(self, step: Step, saver: Saver) -> None:
+        """One step of the orchestrator, and the silos' steps that it waits for."""
+        self._tell(ROUND_STARTED, step.round)
+        seconds = stopwatch()
+        fresh: dict[str, Memory] = {}
+        outputs = self._run(step, {"state": self.state, "updates": self._deliver(step, fresh)})
+        state = outputs.get("state")
+        if isinstance(state, State):
+            self.state = state
+            self.memories.update(fresh)
+            saver.save(state, dict(self.memories), seconds())
+
+    def _deliver(self, step: Step, fresh: dict[str, Memory]) -> Iterator[Update]:
+        """The updates that a step combines, in silo order, each made when it is asked for."""
+        for silo, source in step.updates.items():
+            producer = self.plan.by_id[source.partition(":")[0]]
+            inputs = {"data": self.folders[silo], "state": self.state, "memory": self.memories.get(silo)}
+            outputs = self._attempt(producer, inputs)
+            if outputs is None:
+                continue
+            if isinstance(memory := outputs.get("memory"), Memory):
+                fresh[silo] = memory
+            update = outputs.pop("update")
+            assert isinstance(update, Update)
+            yield update
+            del update
+
+    def _attempt(self, step: Step, inputs: dict[str, object]) -> dict[str, object] | None:
+        """A silo's step, tried again as often as the job says; None if the silo is left out."""
+        for left in range(self.job.retries, -1, -1):
+            try:
+                return self._run(step, inputs)
+            except StepFailed as failure:
+                self._tell_failure(failure)
+                if left:
+                    continue
+                if self.job.min_silos is None:
+                    raise
+                self.emit(left_out(step.party, step.round, failure.message))
+        return None
+
+    def _run(self, step: Step, inputs: dict[str, object]) -> dict[str, object]:
+        self.check()
+        return dict(run_step(self.job, step, inputs, self.bench, emit=self.emit, check=self.check))
+
+    def _tell_failure(self, failure: StepFailed) -> None:
+        cause = type(failure.__cause__).__name__
+        value = {"step": failure.op, "kind": cause, "message": failure.message, "detail": failure.detail}
+        self.emit(Event(time=now(), round=failure.round, party=failure.silo, name=STEP_FAILED, value=value))
+
+    def _tell(self, name: str, round: int) -> None:
+        self.emit(Event(time=now(), round=round, party=ORCHESTRATOR, name=name))
+
+    def _saved(self, round: int, seconds: float) -> None:
+        value = {"seconds": seconds}
+        self.emit(Event(time=now(), round=round, party=ORCHESTRATOR, name=ROUND_COMPLETED, value=value))

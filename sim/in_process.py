@@ -1,0 +1,93 @@
+"""InProcess: a whole federation simulated in the notebook's own process."""
+
+import platform
+import re
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fl_kit.job import Job
+from fl_kit.silo import Federation
+from fl_kit.store import FolderStore, MemoryStore, Store
+from fl_kit.workbench import Load, Workbench, load
+from sim.run import InProcessRun
+
+
+@dataclass(frozen=True, kw_only=True)
+class InProcess:
+    """Simulates every silo in this process, one after the other; the bits that it gives define all others.
+
+    folder    where run folders are made; None keeps the run in memory only (its last state)
+    threads   torch threads; the bits may depend on it, so it is fixed (1) and recorded in the run
+    keep_all  without a folder: keep every round's state in memory, not only the last one
+    load      how a silo's rows are read; the task's own `data` by default
+
+    >>> run = job.run(federation, on=InProcess())          # doctest: +SKIP
+    """
+
+    folder: str | Path | None = "runs"
+    threads: int = 1
+    keep_all: bool = False
+    load: Load = load
+
+    def start(self, job: Job, federation: Federation) -> InProcessRun:
+        """Start a run and give it at once.
+
+        Raises FederationError if a silo's folder is missing or empty, StoreError if the run folder cannot be made.
+        """
+        plan = job.plan(federation)
+        if self.load is load:
+            federation.check()
+        bench = Workbench(job.task, seed=job.seed, device=job.device, load=self.load)
+        run_id = new_id(job.task.name)
+        store: Store = MemoryStore(keep_all=self.keep_all)
+        if self.folder is not None:
+            store = FolderStore.create(
+                Path(self.folder) / run_id, job, plan, federation, environment(self.threads, bench.device)
+            )
+        run = InProcessRun(
+            run_id=run_id, job=job, plan=plan, federation=federation, store=store, bench=bench, threads=self.threads
+        )
+        return run.start()
+
+    def resume(self, run_id: str) -> InProcessRun:
+        """Go on with an unfinished run from its last whole round; the bits are those of an undisturbed run.
+
+        Everything is read from the run folder, the task's source too. A run that has ended is given as it is.
+        Raises RunNotFound for an unknown id, StoreError for a damaged folder.
+        """
+        store = FolderStore.open(Path(self.folder or "runs"), run_id)
+        job, federation = store.job(), store.federation()
+        threads = int(store.environment().get("threads", self.threads))
+        run = InProcessRun(
+            run_id=run_id,
+            job=job,
+            plan=store.plan(),
+            federation=federation.check() if self.load is load else federation,
+            store=store,
+            bench=Workbench(job.task, seed=job.seed, device=job.device, load=self.load),
+            threads=threads,
+        )
+        return run.start(resumed=True)
+
+
+def new_id(task: str) -> str:
+    """A run id that sorts by time and never repeats: `20261124-071502-heart-3f9a1c`."""
+    readable = re.sub(r"[^A-Za-z0-9-]+", "-", task)[:32].strip("-") or "run"
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{readable}-{secrets.token_hex(3)}"
+
+
+def environment(threads: int, device: torch.device) -> dict[str, Any]:
+    """What the bits may depend on beside job, federation and seed."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "threads": threads,
+        "device": str(device),
+    }

@@ -1,0 +1,192 @@
+"""A run in this process: a thread that computes, and the handle that a notebook holds."""
+
+import atexit
+import threading
+import weakref
+from typing import TYPE_CHECKING
+
+import torch
+
+from fl_kit import history as frames
+from fl_kit.errors import FlKitError, Stopped
+from fl_kit.events import RUN_COMPLETED, RUN_FAILED, RUN_RESUMED, RUN_STARTED, RUN_STOPPED, Event, now
+from fl_kit.job import Job
+from fl_kit.messages import State
+from fl_kit.plan import ORCHESTRATOR, Plan
+from fl_kit.silo import Federation
+from fl_kit.store import FolderStore, Store
+from fl_kit.table import Shown, Table
+from fl_kit.tensors import digest
+from fl_kit.workbench import Workbench
+from sim.allocator import warm_allocator
+from sim.engine import Engine
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_running: "weakref.WeakSet[InProcessRun]" = weakref.WeakSet()
+
+
+class InProcessRun(Shown):
+    """A run of InProcess; see `fl_kit.protocols.Run`.
+
+    folder  the run folder, or None if it is kept in memory only
+    """
+
+    def __init__(
+        self, *, run_id: str, job: Job, plan: Plan, federation: Federation, store: Store, bench: Workbench, threads: int
+    ) -> None:
+        self.id = run_id
+        self.job = job
+        self.plan = plan
+        self.federation = federation
+        self.folder = store.folder if isinstance(store, FolderStore) else None
+        self._store = store
+        self._threads = threads
+        self._stop = threading.Event()
+        self._error: BaseException | None = None
+        self._status = "running"
+        self._engine = Engine(
+            job=job,
+            plan=plan,
+            federation=federation,
+            store=store,
+            bench=bench,
+            emit=store.events.append,
+            check=self._check,
+        )
+        self._thread = threading.Thread(target=self._work, name=f"fl-kit run {run_id}", daemon=True)
+
+    def start(self, *, resumed: bool = False) -> "InProcessRun":
+        """Start computing; gives itself at once."""
+        self._tell(RUN_RESUMED if resumed else RUN_STARTED, self.started_value())
+        _running.add(self)
+        self._thread.start()
+        return self
+
+    @property
+    def status(self) -> str:
+        """ "running", "completed", "stopped" or "failed"."""
+        return self._status
+
+    @property
+    def failures(self) -> "pd.DataFrame":
+        """One row for each failed attempt of a step: silo, round, step, kind, message, detail."""
+        return frames.failures(self.events())
+
+    @property
+    def rounds_done(self) -> int:
+        """The last round whose state is kept; 0 before the first."""
+        return self._store.last_round() or 0
+
+    def events(self, after: int = 0) -> list[Event]:
+        """Events from position `after` on."""
+        return self._store.events.read(after)
+
+    def wait(self, timeout: float | None = None) -> "InProcessRun":
+        """Itself when the run has ended, or after `timeout` seconds.
+
+        Raises what made the run fail. An interrupt stops the run cleanly first, so that what is done is kept.
+        """
+        try:
+            self._thread.join(timeout)
+        except KeyboardInterrupt:
+            self.stop()
+            self._thread.join()
+            raise
+        if self._error is not None:
+            raise self._error
+        return self
+
+    def stop(self) -> None:
+        """Ask the run to stop at its next batch; completed rounds stay usable, and it can be resumed."""
+        self._stop.set()
+
+    def history(self) -> "pd.DataFrame":
+        """One row per round, party and metric: columns round, party, metric, value."""
+        return frames.history(self.events())
+
+    def state(self, round: int = -1) -> State:
+        """The state after a round; −1 is the last one. Raises StoreError if it was not kept."""
+        newest = self._engine.state
+        if newest is not None and round in (-1, newest.round):
+            return newest
+        if round == -1:
+            round = self.rounds_done
+        return self._store.state(round)
+
+    def digest(self, round: int = -1) -> str:
+        """The sha256 of a round's parameters: equal exactly when the bits are."""
+        return digest(self.state(round).params)
+
+    def started_value(self) -> dict[str, object]:
+        """What the first event says of the run."""
+        return {
+            "rounds": self.plan.rounds,
+            "silos": list(self.federation.names),
+            "strategy": type(self.job.strategy).__name__,
+        }
+
+    def table(self) -> Table:
+        """The federation's latest figures."""
+        frame = self.history()
+        latest = frame[frame.party == "global"].groupby("metric", sort=False).last() if len(frame) else frame
+        rows = (
+            [[str(name), int(row["round"]), float(row["value"])] for name, row in latest.iterrows()]
+            if len(frame)
+            else []
+        )
+        return Table(
+            columns=["metric", "round", "value"],
+            rows=rows,
+            title=f"Run {self.id}: {self.status}, {self.rounds_done} of {self.plan.rounds} rounds",
+            note=f"kept in {self.folder}" if self.folder else "kept in memory",
+        )
+
+    def _check(self) -> None:
+        if self._stop.is_set():
+            raise Stopped(f"run {self.id} was stopped after round {self.rounds_done}")
+
+    def _work(self) -> None:
+        before = torch.get_num_threads()
+        torch.set_num_threads(self._threads)
+        try:
+            with warm_allocator():
+                self._engine.run()
+            self._end("completed", RUN_COMPLETED, None)
+        except Stopped:
+            self._end("stopped", RUN_STOPPED, None)
+        except BaseException as error:  # raised again in whoever waits for the run
+            self._error = error if isinstance(error, FlKitError) else unexpected(self.id, error)
+            self._end("failed", RUN_FAILED, str(self._error))
+        finally:
+            torch.set_num_threads(before)
+
+    def _end(self, status: str, event: str, value: str | None) -> None:
+        self._tell(event, value)
+        try:
+            self._store.events.flush()
+        except FlKitError as error:
+            self._error = self._error or error
+            status = "failed"
+        self._status = status
+
+    def _tell(self, name: str, value: dict[str, object] | str | None) -> None:
+        round = self._store.last_round() or 0
+        self._store.events.append(Event(time=now(), round=round, party=ORCHESTRATOR, name=name, value=value))
+
+
+def unexpected(run_id: str, error: BaseException) -> FlKitError:
+    """An error that is nobody's contract, with its cause."""
+    wrapped = FlKitError(f"run {run_id} failed: {type(error).__name__}: {error}")
+    wrapped.__cause__ = error
+    return wrapped
+
+
+@atexit.register
+def stop_all() -> None:
+    """Let runs that nobody waited for end at a batch before the interpreter goes."""
+    for run in list(_running):
+        run.stop()
+    for run in list(_running):
+        run._thread.join(timeout=10)
