@@ -1,9 +1,8 @@
 """`watch(run)`: the convergence of a run, live in the cell or in the terminal."""
 
-import math
 import time
 from collections.abc import Callable
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from fl_kit.chart.curves import Fold
 from fl_kit.chart.frontend import front_end
@@ -37,7 +36,7 @@ class Watched(Protocol):
 
     def events(self, after: int = 0) -> list[Event]: ...
 
-    def wait(self, timeout: float | None = None) -> Self: ...
+    def wait(self, timeout: float | None = None) -> object: ...
 
     def stop(self) -> None: ...
 
@@ -96,7 +95,7 @@ class Watcher(Generic[R]):
         self._clock = clock
         self._sleep = sleep
         self._fold = Fold()
-        self._drawn = -math.inf
+        self._drawn = clock()
 
     def until_the_end(self) -> R:
         """Follow the run, let its error through after the picture is complete."""
