@@ -104,6 +104,8 @@ def write(folder: Path, recipe: Mapping[str, Any], files: Files) -> None:
 
 def publish(temporary: Path, folder: Path, recipe: Mapping[str, Any]) -> None:
     """Move `temporary/new` to `folder`; a damaged folder steps aside, a whole one of another process stays."""
+    if is_whole(folder, recipe):
+        return
     with contextlib.suppress(FileNotFoundError):
         folder.rename(temporary / "damaged")
     try:

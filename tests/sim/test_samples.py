@@ -1,0 +1,232 @@
+"""The sample data: what the manifests state is so, and the scripts make the very bytes."""
+
+import csv
+import hashlib
+import io
+import json
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fl_kit.errors import DataError
+from sim import samples
+from sim.partition import IID, ByColumn, Dirichlet
+
+HOME = Path(__file__).parents[2] / "data_samples"
+NAMES = ("heart_disease", "penguins")
+
+
+def manifest(name: str) -> dict:
+    return json.loads((HOME / name / "manifest.json").read_text(encoding="utf-8"))
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_available():
+    assert samples.available() == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_manifest_states_what_is_there(name):
+    found = manifest(name)
+    folder = HOME / name
+    for entry in ("original", "original_licence", "data"):
+        assert sha256(folder / found[entry]["file"]) == found[entry]["sha256"]
+    assert found["name"] == name
+    assert (folder / found["licence_file"]).read_text(encoding="utf-8").count("Licence of the data") == 1
+    for text in ("title", "source", "attribution", "licence"):
+        assert found[text]
+
+    with (folder / "data.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert found["rows"] == len(rows)
+    assert [column["name"] for column in found["columns"]] == list(rows[0])
+    for column in found["columns"]:
+        assert column["missing"] == sum(row[column["name"]] == "" for row in rows), column["name"]
+        assert column["description"]
+        if column["type"] == "binary":
+            assert {row[column["name"]] for row in rows} <= {"0", "1", ""}
+    types = {column["name"]: column["type"] for column in found["columns"]}
+    assert types[found["silo_column"]] == "silo"
+    assert types[found["target"]["column"]] == "target"
+    assert {row[found["target"]["column"]] for row in rows} == set(found["target"]["classes"])
+    silos = [row[found["silo_column"]] for row in rows]
+    assert found["silos"] == {silo: silos.count(silo) for silo in found["silos"]}
+    assert sum(found["silos"].values()) == len(rows)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_script_makes_data_byte_for_byte(name, tmp_path):
+    copy = tmp_path / name
+    shutil.copytree(HOME / name, copy)
+    (copy / "data.csv").unlink()
+    subprocess.run([sys.executable, "-I", "-S", str(copy / "make.py")], check=True, cwd=tmp_path, timeout=60)
+    assert (copy / "data.csv").read_bytes() == (HOME / name / "data.csv").read_bytes()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_script_refuses_another_original(name, tmp_path):
+    copy = tmp_path / name
+    shutil.copytree(HOME / name, copy)
+    original = copy / manifest(name)["original"]["file"]
+    original.write_bytes(original.read_bytes() + b"\n")
+    done = subprocess.run(
+        [sys.executable, str(copy / "make.py")], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert "is not the file that manifest.json names" in done.stderr
+
+
+def original_heart() -> pd.DataFrame:
+    return pd.read_csv(HOME / "heart_disease/original/heart_disease_uci.csv")
+
+
+def test_heart_has_the_hospitals_of_the_repository():
+    """UCI's own files have 303, 294, 123 and 200 patients; 139, 106, 115 and 149 of them with disease."""
+    frame = samples.load("heart_disease").frame
+    assert frame.groupby("hospital").size().to_dict() == {
+        "cleveland": 303,
+        "hungary": 294,
+        "switzerland": 123,
+        "long-beach": 200,
+    }
+    assert frame.groupby("hospital")["disease"].sum().to_dict() == {
+        "cleveland": 139,
+        "hungary": 106,
+        "switzerland": 115,
+        "long-beach": 149,
+    }
+    position = int(np.flatnonzero(original_heart()["id"] == 304)[0])
+    assert frame["hospital"][position] == "hungary"
+    assert frame["hospital"][position - 1] == "cleveland"
+
+
+def test_heart_values_follow_from_the_original():
+    frame, original = samples.load("heart_disease").frame, original_heart()
+    for name in ("age", "thalch", "oldpeak", "ca"):
+        pd.testing.assert_series_equal(frame[name], original[name], check_dtype=False)
+    for name in ("chol", "trestbps"):
+        assert (frame[name] == 0).sum() == 0
+        pd.testing.assert_series_equal(frame[name], original[name].where(original[name] != 0), check_dtype=False)
+    assert frame.loc[frame["hospital"] == "switzerland", "chol"].isna().all()
+    assert frame["disease"].tolist() == (original["num"] > 0).astype(int).tolist()
+    assert frame["sex"].tolist() == (original["sex"] == "Male").astype(int).tolist()
+    for name in ("fbs", "exang"):
+        assert frame[name].isna().tolist() == original[name].isna().tolist()
+        assert (frame[name] == 1).tolist() == original[name].map(lambda value: value is True).tolist()
+
+
+@pytest.mark.parametrize(
+    ("group", "categories"),
+    [
+        ("cp", ("typical angina", "atypical angina", "non-anginal", "asymptomatic")),
+        ("restecg", ("normal", "st-t abnormality", "lv hypertrophy")),
+        ("slope", ("upsloping", "flat", "downsloping")),
+        ("thal", ("normal", "fixed defect", "reversable defect")),
+    ],
+)
+def test_heart_categories_are_one_hot(group, categories):
+    frame, original = samples.load("heart_disease").frame, original_heart()[group]
+    columns = [name for name in frame.columns if name.startswith(f"{group}_")]
+    assert len(columns) == len(categories)
+    for name, category in zip(columns, categories, strict=True):
+        assert (frame[name] == 1).tolist() == (original == category).tolist()
+    assert frame[columns].isna().all(axis=1).tolist() == original.isna().tolist()
+    assert (frame[columns].sum(axis=1) == original.notna()).all()
+
+
+def test_heart_unknown_category_stops_the_script():
+    make = SimpleNamespace(**runpy.run_path(str(HOME / "heart_disease/make.py")))
+    with pytest.raises(SystemExit, match="unknown category 'wavy' in column 'slope'"):
+        make.one_hot("slope", "wavy")
+
+
+def test_penguins_values_follow_from_the_original():
+    frame = samples.load("penguins").frame
+    original = pd.read_csv(HOME / "penguins/original/penguins.csv")
+    assert frame["island"].tolist() == original["island"].str.lower().tolist()
+    assert frame["species"].map({0: "Adelie", 1: "Chinstrap", 2: "Gentoo"}).tolist() == original["species"].tolist()
+    assert (frame["sex"] == 1).tolist() == (original["sex"] == "male").tolist()
+    assert frame["sex"].isna().tolist() == original["sex"].isna().tolist()
+    for name in ("bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g"):
+        pd.testing.assert_series_equal(frame[name], original[name], check_dtype=False)
+    seen = frame.groupby("island")["species"].unique().map(sorted).to_dict()
+    assert seen == {"biscoe": [0, 2], "dream": [0, 1], "torgersen": [0]}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_all_but_the_silo_column_are_numbers(name):
+    sample = samples.load(name)
+    text = [column for column in sample.frame.columns if not pd.api.types.is_numeric_dtype(sample.frame[column])]
+    assert text == [sample.silo_column]
+    assert set(sample.features) == set(sample.frame.columns) - {sample.silo_column, sample.target}
+
+
+def test_federation_by_hospital(tmp_path):
+    sample = samples.load("heart_disease")
+    federation = sample.federation(folder=tmp_path)
+    assert federation.check().names == ("cleveland", "hungary", "long-beach", "switzerland")
+    assert federation["cleveland"].region == "Ohio, US"
+    assert federation["cleveland"].tags == {"rows": "303"}
+    train = pd.read_csv(Path(federation["cleveland"].data) / "train.csv")
+    test = pd.read_csv(Path(federation["cleveland"].data) / "test.csv")
+    assert list(train.columns) == [*sample.features, "disease"]
+    assert (len(train), len(test)) == (212, 91)  # 0.3 · 303 = 90.9
+    assert int(train["disease"].sum() + test["disease"].sum()) == 139
+    assert int(test["disease"].sum()) in (41, 42)  # 0.3 · 139 = 41.7
+
+
+def test_federation_by_another_partitioner_has_the_same_columns(tmp_path):
+    sample = samples.load("heart_disease")
+    for by in (IID(), Dirichlet(alpha=1.0)):
+        federation = sample.federation(by, n=3, folder=tmp_path)
+        assert federation.names == ("silo-01", "silo-02", "silo-03")
+        assert not any(silo.region for silo in federation.silos)
+        train = pd.read_csv(Path(federation["silo-01"].data) / "train.csv")
+        assert list(train.columns) == [*sample.features, "disease"]
+    assert sample.federation(ByColumn("sex"), folder=tmp_path).names == ("0", "1")
+
+
+def test_repr_names_licence_and_attribution():
+    shown = repr(samples.load("heart_disease"))
+    assert "920 rows (cleveland 303, hungary 294, switzerland 123, long-beach 200)" in shown
+    assert "CC BY 4.0" in shown
+    assert "Janosi" in shown
+    assert "<table>" in samples.load("penguins")._repr_html_()
+
+
+def test_unknown_name_gives_the_nearest():
+    with pytest.raises(DataError, match="no sample 'penguin'; did you mean 'penguins'"):
+        samples.load("penguin")
+    with pytest.raises(DataError, match=r"did you mean .heart_disease.. Known: heart_disease, penguins"):
+        samples.load("../heart_disease")
+
+
+def test_changed_data_is_refused(tmp_path, monkeypatch):
+    shutil.copytree(HOME / "penguins", tmp_path / "penguins")
+    monkeypatch.setattr(samples, "home", lambda: tmp_path)
+    assert len(samples.load("penguins").frame) == 344
+    data = tmp_path / "penguins/data.csv"
+    data.write_bytes(data.read_bytes().replace(b"39.1", b"39.2", 1))
+    with pytest.raises(DataError, match="differs from the sha256 in its manifest"):
+        samples.load("penguins")
+    data.unlink()
+    with pytest.raises(DataError, match="'penguins' cannot be read"):
+        samples.load("penguins")
+
+
+def test_data_is_what_pandas_and_plain_csv_both_read():
+    frame = samples.load("heart_disease").frame
+    text = (HOME / "heart_disease/data.csv").read_text(encoding="utf-8")
+    rows = list(csv.reader(io.StringIO(text)))
+    plain = np.array([[float(cell) if cell else np.nan for cell in row[1:]] for row in rows[1:]])
+    np.testing.assert_array_equal(plain, frame.drop(columns="hospital").to_numpy(dtype=float))
