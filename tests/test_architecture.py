@@ -12,7 +12,7 @@ ROWS = {
     0: "errors table randomness tensors events",
     1: "messages silo plan protocols source components task",
     2: "local batches metrics standardize model_state strategies aggregators transforms privacy vertical",
-    3: "store channel tracking job review bundle execute step history silo_environment",
+    3: "store channel tracking job review bundle workbench execute step history silo_environment",
     4: "azureml sim",
     5: "watch chart magics widgets regression",
 }
