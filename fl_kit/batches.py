@@ -84,7 +84,8 @@ def rows_from(found: Any, device: torch.device, where: str) -> Rows:
     if isinstance(found, tuple | list) and len(found) == 2:
         return tensor_rows(found, found[0], found[1], device, where)
     raise TaskError(
-        f"{where}: data() gave {describe(found)}; return (inputs, targets) as tensors or arrays, or a Dataset of such pairs"
+        f"{where}: data() gave {describe(found)}; "
+        "return (inputs, targets) as tensors or arrays, or a Dataset of such pairs"
     )
 
 

@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,14 +10,14 @@ import torch
 
 from fl_kit.batches import EVALUATION_BATCH, call
 from fl_kit.errors import FlKitError, MessageError, QuorumLost, StepFailed, Stopped, TaskError
-from fl_kit.events import GLOBAL, SILO_LEFT_OUT, Event, metric_event, now
+from fl_kit.events import GLOBAL, SILO_LEFT_OUT, STEP_FAILED, Event, metric_event, now
 from fl_kit.local import evaluate
 from fl_kit.messages import Memory, Message, State, Update, check_update
 from fl_kit.metrics import ratio
 from fl_kit.model_state import ModelState
 from fl_kit.plan import ORCHESTRATOR, Step
 from fl_kit.protocols import Emit
-from fl_kit.randomness import SeededDraws
+from fl_kit.randomness import seeded
 from fl_kit.standardize import apply_sums, measured_sums, standardizers
 from fl_kit.tensors import Tensors
 from fl_kit.workbench import Workbench
@@ -137,7 +138,7 @@ def init(ctx: StepContext, inputs: Inputs) -> Outputs:
 def fit(ctx: StepContext, inputs: Inputs) -> Outputs:
     """In a silo: measure the global model on arrival, then train from it."""
     state, memory = inputs["state"], inputs.get("memory")
-    with draws(ctx):
+    with drawing(ctx):
         sums = arrival_sums(ctx, state, memory)
         update, kept = ctx.job.strategy.fit(state, memory, ctx)
     update = replace(update, metrics={**sums, **update.metrics})
@@ -154,35 +155,16 @@ def arrival_sums(ctx: StepContext, state: State, memory: Memory | None) -> Tenso
     return ctx.job.strategy.evaluate(state, memory, ctx) if every and state.round % every == 0 else {}
 
 
-def draws(ctx: StepContext) -> Any:
+@contextmanager
+def drawing(ctx: StepContext) -> Iterator[None]:
     """Redirect the random operations of a model that has any; the first fit on a bench finds out."""
     if not ctx.bench.draws:
-        return _no_watch
-    return Watch(ctx.bench, SeededDraws(ctx.seed, ctx.step.id, "operations"))
-
-
-class Watch:
-    """Seeded draws that note, in the end, whether there were any."""
-
-    def __init__(self, bench: Workbench, mode: SeededDraws) -> None:
-        self.bench = bench
-        self.mode = mode
-
-    def __enter__(self) -> None:
-        self.mode.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        self.mode.__exit__(*error)
-        self.bench.draws = self.mode.drew
-
-
-class NoWatch:
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *error: object) -> None: ...
-
-
-_no_watch = NoWatch()
+        yield
+        return
+    with seeded(ctx.seed, ctx.step.id, "operations") as draws:
+        yield
+    if ctx.step.op == "fit":
+        ctx.bench.draws = draws.drew
 
 
 def aggregate(ctx: StepContext, inputs: Inputs) -> Outputs:
@@ -196,7 +178,7 @@ def aggregate(ctx: StepContext, inputs: Inputs) -> Outputs:
 
 def evaluate_step(ctx: StepContext, inputs: Inputs) -> Outputs:
     """In a silo, after the last round: measure the final model."""
-    with draws(ctx):
+    with drawing(ctx):
         sums = ctx.job.strategy.evaluate(inputs["state"], inputs.get("memory"), ctx)
     return {"update": leave(ctx, Update(delta={}, weight=0.0, metrics=sums))}
 
@@ -256,6 +238,13 @@ def check_quorum(ctx: StepContext, arrived: Sequence[str]) -> None:
             f"round {ctx.step.round}: {len(arrived)} of {len(expected)} silos delivered, {needed} are needed; "
             f"missing: {missing}. Mend them, then resume the run"
         )
+
+
+def failed(failure: StepFailed) -> Event:
+    """The event that one attempt of a step failed."""
+    cause = type(failure.__cause__ or failure).__name__
+    value = {"step": failure.op, "kind": cause, "message": failure.message, "detail": failure.detail}
+    return Event(time=now(), round=failure.round, party=failure.silo, name=STEP_FAILED, value=value)
 
 
 def left_out(silo: str, round: int, reason: str) -> Event:

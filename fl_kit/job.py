@@ -151,5 +151,6 @@ def check_compositions(job: Job) -> None:
     hiding = [type(transform).__name__ for transform in job.transforms if transform.hides_individuals]
     if hiding and job.aggregator.inspects_individuals:
         raise IncompatibleError(
-            f"{type(job.aggregator).__name__} compares single updates, and {hiding[0]} hides them: use Mean, or drop {hiding[0]}"
+            f"{type(job.aggregator).__name__} compares single updates, and {hiding[0]} hides them: "
+            f"use Mean, or drop {hiding[0]}"
         )

@@ -78,17 +78,16 @@ class FitContext:
 class SGD:
     """Stochastic gradient descent as torch.optim.SGD does it, to the bit, without its import and overhead."""
 
-    def __init__(self, params: list[nn.Parameter], settings: LocalSettings) -> None:
-        self.params = params
+    def __init__(self, settings: LocalSettings) -> None:
         self.lr = settings.lr
         self.momentum = settings.momentum
         self.weight_decay = settings.weight_decay
         self.velocity: list[Tensor] = []
 
-    def step(self, grads: list[Tensor]) -> None:
+    def step(self, params: list[Tensor], grads: list[Tensor]) -> None:
         """Move the parameters against the gradients, which may be overwritten."""
         if self.weight_decay:
-            torch._foreach_add_(grads, self.params, alpha=self.weight_decay)
+            torch._foreach_add_(grads, params, alpha=self.weight_decay)
         if self.momentum:
             if self.velocity:
                 torch._foreach_mul_(self.velocity, self.momentum)
@@ -96,7 +95,7 @@ class SGD:
             else:
                 self.velocity = [grad.clone() for grad in grads]
             grads = self.velocity
-        torch._foreach_add_(self.params, grads, alpha=-self.lr)
+        torch._foreach_add_(params, grads, alpha=-self.lr)
 
 
 def train(ctx: Context, start: Tensors, settings: LocalSettings, correction: Correction | None = None) -> LocalResult:
@@ -118,8 +117,9 @@ def train(ctx: Context, start: Tensors, settings: LocalSettings, correction: Cor
 
 def loop(ctx: Context, rows: Rows, settings: LocalSettings, correction: Correction | None) -> tuple[Tensor, int]:
     """The ordinary loop; gives the loss sums and the number of steps."""
-    module, loss, params = ctx.model.module, ctx.loss, list(ctx.model.trainable.values())
-    optimizer = SGD(params, settings)
+    module, loss = ctx.model.module, ctx.loss
+    params: list[Tensor] = list(ctx.model.trainable.values())
+    optimizer = SGD(settings)
     sums, steps = torch.zeros(2, dtype=torch.float64), 0
     for epoch in epochs(ctx, rows, settings):
         losses: list[Tensor] = []
@@ -127,7 +127,7 @@ def loop(ctx: Context, rows: Rows, settings: LocalSettings, correction: Correcti
         for inputs, targets in epoch:
             ctx.check()
             value = loss(call(module, inputs), targets)
-            value.backward()
+            value.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             descend(optimizer, params, correction)
             losses.append(value.detach())
             counts.append(len(targets))
@@ -151,21 +151,15 @@ def epochs(ctx: Context, rows: Rows, settings: LocalSettings) -> Iterator[Iterat
         epoch += 1
 
 
-def descend(optimizer: SGD, params: list[nn.Parameter], correction: Correction | None) -> None:
+def descend(optimizer: SGD, params: list[Tensor], correction: Correction | None) -> None:
     """One step from the gradients that backward left; a parameter that took no part stays where it is."""
-    grads = [p.grad for p in params]
-    moving = params
-    if any(grad is None for grad in grads):
-        if correction is not None or optimizer.momentum:
-            grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in params]
-        else:
-            moving = [p for p in params if p.grad is not None]
-            grads = [p.grad for p in moving]
+    whole = correction is not None or optimizer.momentum > 0
+    moving = params if whole else [p for p in params if p.grad is not None]
+    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in moving]
     with torch.no_grad():
         if correction is not None:
-            correction(grads, moving)  # type: ignore[arg-type]
-        optimizer.params = moving
-        optimizer.step(grads)  # type: ignore[arg-type]
+            correction(grads, moving)
+        optimizer.step(moving, grads)
     for p in params:
         p.grad = None
 

@@ -192,7 +192,7 @@ def put_together(kind: type[M], meta: dict[str, Any], tensors: Tensors) -> M:
         if not isinstance(meta["round"], int):
             raise TypeError(f"round {meta['round']!r}")
         return kind(round=meta["round"], params=groups.pop("params", {}), memory=named(groups))
-    return kind(tensors=named(groups))
+    return Memory(tensors=named(groups))  # type: ignore[return-value]  # mypy does not narrow type[M]
 
 
 def join(group: str, tensors: Mapping[str, Tensor]) -> Tensors:

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from fl_kit.errors import LocalityError, PlanError
-from fl_kit.table import Shown, Table
+from fl_kit.table import Cell, Shown, Table
 
 ORCHESTRATOR = "orchestrator"
 FORMAT = 1
@@ -119,7 +119,7 @@ class Plan(Shown):
         for step in self.steps:
             party = ORCHESTRATOR if step.party == ORCHESTRATOR else "each silo"
             kinds.setdefault((step.op, party, describe_inputs(step), describe_outputs(step)), []).append(step)
-        rows = [
+        rows: list[list[Cell]] = [
             [op, party, rounds_of(steps), reads, writes, len(steps)]
             for (op, party, reads, writes), steps in kinds.items()
         ]

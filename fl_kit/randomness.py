@@ -33,7 +33,7 @@ def generator(seed: int, *parts: object, device: str | torch.device = "cpu") -> 
     return torch.Generator(device=device).manual_seed(derived_seed(seed, *parts))
 
 
-class SeededDraws(TorchDispatchMode):
+class SeededDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves its base untyped
     """Redirects every random operation of this thread to generators that follow from `(seed, parts)`.
 
     `drew` says whether there was any: code that draws nothing may be run without the redirection, at full
@@ -41,8 +41,9 @@ class SeededDraws(TorchDispatchMode):
     """
 
     def __init__(self, seed: int, *parts: object) -> None:
-        super().__init__()
-        self._origin = (seed, *parts)
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._seed = seed
+        self._parts = parts
         self._generators: dict[torch.device, torch.Generator] = {}
         self.drew = False
 
@@ -66,7 +67,7 @@ class SeededDraws(TorchDispatchMode):
     def generator(self, device: torch.device) -> torch.Generator:
         """This mode's own generator on a device."""
         if device not in self._generators:
-            self._generators[device] = generator(self._origin[0], *self._origin[1:], device=device)
+            self._generators[device] = generator(self._seed, *self._parts, device=device)
         return self._generators[device]
 
     def with_global_generator(self, func: Any, device: torch.device, args: Any, kwargs: Any) -> Any:

@@ -74,12 +74,15 @@ class Task:
 
     @cached_property
     def module(self) -> ModuleType:
-        """The module made from the source; an error of the user's code surfaces as it is."""
-        return module_from(self.source, self.name, self.path)
+        """The module made from the source; raises TaskError, from the user's own error, if it cannot be made."""
+        try:
+            return module_from(self.source, self.name, self.path)
+        except Exception as error:
+            raise TaskError(f"the task {self.name!r} cannot be imported: {type(error).__name__}: {error}") from error
 
     @property
     def loss(self) -> Any:
-        """loss(outputs, targets) → the mean over the batch."""
+        """The loss: called with (outputs, targets), it gives the mean over the batch."""
         return self.module.loss
 
     @property
@@ -114,9 +117,10 @@ class Task:
         ]
         if not callable(getattr(self.module, "loss", None)):
             faults.append("it has no loss; define loss = nn.CrossEntropyLoss(), or a function loss(outputs, targets)")
-        if self.fit is not None and not callable(self.fit):
+        if not callable(getattr(self.module, "fit", len)):
             faults.append("its fit is not a function; define def fit(model, data, context): …")
-        for metric in getattr(self.module, "metrics", ()) or ():
+        metrics: Any = getattr(self.module, "metrics", ())
+        for metric in metrics.values() if isinstance(metrics, Mapping) else metrics:
             if isinstance(metric, str) or not all(hasattr(metric, part) for part in ("name", "sums", "value")):
                 faults.append(f"its metric {metric!r} is none; use fl_kit.metrics, for instance metrics = [Accuracy()]")
         if faults:
@@ -133,7 +137,7 @@ def module_from(source: str, name: str, path: str) -> ModuleType:
     # dataclasses look their own module up by name while the class body runs
     sys.modules[full_name] = module
     try:
-        exec(compile(source, file, "exec"), module.__dict__)
+        exec(compile(source, file, "exec"), module.__dict__)  # noqa: S102 - the task is code, and runs in its own silo
     except BaseException:
         del sys.modules[full_name]
         raise

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 
 from fl_kit.errors import StepFailed
-from fl_kit.events import ROUND_COMPLETED, ROUND_STARTED, STEP_FAILED, Event, now
-from fl_kit.execute import left_out, run_step
+from fl_kit.events import ROUND_COMPLETED, ROUND_STARTED, Event, now
+from fl_kit.execute import failed, left_out, run_step
 from fl_kit.job import Job
 from fl_kit.messages import Memory, State, Update
 from fl_kit.plan import ORCHESTRATOR, Plan, Step
@@ -74,7 +74,11 @@ class Engine:
         """The updates that a step combines, in silo order, each made when it is asked for."""
         for silo, source in step.updates.items():
             producer = self.plan.by_id[source.partition(":")[0]]
-            inputs = {"data": self.folders[silo], "state": self.state, "memory": self.memories.get(silo)}
+            inputs: dict[str, object] = {
+                "data": self.folders[silo],
+                "state": self.state,
+                "memory": self.memories.get(silo),
+            }
             outputs = self._attempt(producer, inputs)
             if outputs is None:
                 continue
@@ -91,7 +95,7 @@ class Engine:
             try:
                 return self._run(step, inputs)
             except StepFailed as failure:
-                self._tell_failure(failure)
+                self.emit(failed(failure))
                 if left:
                     continue
                 if self.job.min_silos is None:
@@ -102,11 +106,6 @@ class Engine:
     def _run(self, step: Step, inputs: dict[str, object]) -> dict[str, object]:
         self.check()
         return dict(run_step(self.job, step, inputs, self.bench, emit=self.emit, check=self.check))
-
-    def _tell_failure(self, failure: StepFailed) -> None:
-        cause = type(failure.__cause__).__name__
-        value = {"step": failure.op, "kind": cause, "message": failure.message, "detail": failure.detail}
-        self.emit(Event(time=now(), round=failure.round, party=failure.silo, name=STEP_FAILED, value=value))
 
     def _tell(self, name: str, round: int) -> None:
         self.emit(Event(time=now(), round=round, party=ORCHESTRATOR, name=name))

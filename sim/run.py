@@ -9,7 +9,18 @@ import torch
 
 from fl_kit import history as frames
 from fl_kit.errors import FlKitError, Stopped
-from fl_kit.events import RUN_COMPLETED, RUN_FAILED, RUN_RESUMED, RUN_STARTED, RUN_STOPPED, Event, now
+from fl_kit.events import (
+    GLOBAL,
+    RUN_COMPLETED,
+    RUN_FAILED,
+    RUN_RESUMED,
+    RUN_STARTED,
+    RUN_STOPPED,
+    Event,
+    is_metric,
+    metric_name,
+    now,
+)
 from fl_kit.job import Job
 from fl_kit.messages import State
 from fl_kit.plan import ORCHESTRATOR, Plan
@@ -66,7 +77,7 @@ class InProcessRun(Shown):
 
     @property
     def status(self) -> str:
-        """ "running", "completed", "stopped" or "failed"."""
+        """One of "running", "completed", "stopped", "failed"."""
         return self._status
 
     @property
@@ -129,13 +140,8 @@ class InProcessRun(Shown):
 
     def table(self) -> Table:
         """The federation's latest figures."""
-        frame = self.history()
-        latest = frame[frame.party == "global"].groupby("metric", sort=False).last() if len(frame) else frame
-        rows = (
-            [[str(name), int(row["round"]), float(row["value"])] for name, row in latest.iterrows()]
-            if len(frame)
-            else []
-        )
+        latest = {metric_name(e): e for e in self.events() if e.party == GLOBAL and is_metric(e)}
+        rows = [(metric, event.round, number(event.value)) for metric, event in latest.items()]
         return Table(
             columns=["metric", "round", "value"],
             rows=rows,
@@ -156,7 +162,7 @@ class InProcessRun(Shown):
             self._end("completed", RUN_COMPLETED, None)
         except Stopped:
             self._end("stopped", RUN_STOPPED, None)
-        except BaseException as error:  # raised again in whoever waits for the run
+        except BaseException as error:  # noqa: BLE001 - raised again in whoever waits for the run
             self._error = error if isinstance(error, FlKitError) else unexpected(self.id, error)
             self._end("failed", RUN_FAILED, str(self._error))
         finally:
@@ -174,6 +180,10 @@ class InProcessRun(Shown):
     def _tell(self, name: str, value: dict[str, object] | str | None) -> None:
         round = self._store.last_round() or 0
         self._store.events.append(Event(time=now(), round=round, party=ORCHESTRATOR, name=name, value=value))
+
+
+def number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
 
 
 def unexpected(run_id: str, error: BaseException) -> FlKitError:

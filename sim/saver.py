@@ -42,7 +42,7 @@ class Saver:
             try:
                 self._store.save(state, memories)
                 self._saved(state.round, seconds)
-            except Exception as error:  # handed to the run's own thread by _raise
+            except Exception as error:  # noqa: BLE001 - handed to the run's own thread by _raise
                 self._error = error
             del state, memories, item
 

@@ -1,4 +1,6 @@
-"""FedAvg. McMahan et al. 2017, "Communication-Efficient Learning of Deep Networks from Decentralized Data",
+"""FedAvg: local training, then the mean by number of rows.
+
+McMahan et al. 2017, "Communication-Efficient Learning of Deep Networks from Decentralized Data",
 arXiv 1602.05629, Algorithm 1.
 """
 

@@ -1,4 +1,6 @@
-"""SCAFFOLD. Karimireddy et al. 2020, "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning",
+"""SCAFFOLD: control variates against client drift.
+
+Karimireddy et al. 2020, "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning",
 arXiv 1910.06378, Algorithm 1 with option II.
 """
 
