@@ -1,6 +1,6 @@
-"""`python -m fl_kit.step`: one step of a plan, from folders to folders.
+r"""`python -m fl_kit.step`: one step of a plan, from folders to folders.
 
-    python -m fl_kit.step --bundle BUNDLE --step round_003/cleveland/fit \\
+    python -m fl_kit.step --bundle BUNDLE --step round_003/cleveland/fit \
         --data FOLDER --input state=FOLDER --input memory=FOLDER --output update=FOLDER --output memory=FOLDER
 
 The bundle is verified before any of its code runs. A step of the orchestrator takes its updates as
