@@ -11,6 +11,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import fl_kit
+from fl_kit import protocols
 
 # A change here is a change for everybody who uses fl-kit.
 PUBLIC = [
@@ -57,13 +58,30 @@ def test_the_public_names_are_these() -> None:
     assert set(PUBLIC) <= set(dir(fl_kit))
 
 
+def is_interface(thing: object) -> bool:
+    return inspect.isclass(thing) and thing.__module__ == protocols.__name__
+
+
+def undocumented(kind: type) -> list[str]:
+    """The public methods and properties of a class that neither it nor an interface explains."""
+    interfaces = [vars(interface) for interface in vars(protocols).values() if is_interface(interface)]
+    explained = {name for members in interfaces for name, member in members.items() if inspect.getdoc(member)}
+    return [
+        name
+        for name, member in vars(kind).items()
+        if not name.startswith("_")
+        and (inspect.isroutine(member) or isinstance(member, property))
+        and not inspect.getdoc(member)
+        and name not in explained
+    ]
+
+
 @pytest.mark.parametrize("name", PUBLIC)
 def test_a_public_name_is_there_and_explained(name: str) -> None:
     thing = getattr(fl_kit, name)
     assert inspect.getdoc(thing), f"{name} has no docstring"
     if inspect.isclass(thing):
-        methods = [m for key, m in vars(thing).items() if not key.startswith("_") and inspect.isroutine(m)]
-        assert [m.__name__ for m in methods if not inspect.getdoc(getattr(thing, m.__name__))] == []
+        assert undocumented(thing) == []
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
