@@ -116,7 +116,7 @@ def draw_missing(axes: "Axes", columns: Sequence[str], missing: NDArray[np.float
     """One cell per silo and column, the stronger the emptier; a dot where nothing is missing."""
     from matplotlib.colors import LinearSegmentedColormap
 
-    scale = LinearSegmentedColormap.from_list("missing", MISSING)
+    scale = LinearSegmentedColormap.from_list("missing", list(MISSING))
     axes.imshow(np.ma.masked_equal(missing, 0), cmap=scale, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
     for (silo, column), share in np.ndenumerate(missing):
         words = "·" if share == 0 else "<1" if share < 0.01 else f"{math.floor(100 * share + 1e-9)}"
