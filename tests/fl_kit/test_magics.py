@@ -4,6 +4,7 @@ import atexit
 import hashlib
 import importlib
 import inspect
+import linecache
 import os
 import re
 import subprocess
@@ -97,6 +98,7 @@ def test_a_rerun_in_the_same_second_and_of_the_same_size_takes_effect(run: Run, 
         run(f"%%silo_module heart.py\nx = {value}\n")
         assert shell.user_ns["heart"].x == value
         assert importlib.import_module("heart").x == value
+        assert linecache.getline(str(Path("heart.py").resolve()), 1) == f"x = {value}\n"
 
 
 def test_another_process_never_sees_old_bytecode(run: Run, shell: Any) -> None:

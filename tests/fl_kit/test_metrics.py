@@ -332,7 +332,7 @@ def test_a_class_never_predicted_counts_as_zero_in_the_macro_mean() -> None:
     assert Precision().value(Precision().sums(outputs, targets)) == pytest.approx(1 / 3, abs=1e-15)
 
 
-@pytest.mark.parametrize("level", [0.0, 0.1, 1e6])
+@pytest.mark.parametrize("level", [0.0, 0.3, 123456.7])  # the last two leave a spurious spread above 0
 def test_r2_of_constant_targets_is_nan(level: float) -> None:
     targets = torch.full((1000,), level, dtype=torch.float64)
     assert math.isnan(R2().value(R2().sums(targets + 1, targets)))
