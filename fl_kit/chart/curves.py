@@ -181,7 +181,7 @@ class Fold:
                 self._facts["message"] = str(event.value)
 
     def _start(self, event: Event, value: dict[str, Any]) -> None:
-        self._facts |= {"status": "running", "since": event.time}
+        self._facts |= {"status": "running", "since": event.time, "message": ""}
         self._facts |= {"total": int(value["rounds"])} if "rounds" in value else {}
         self._facts |= {"strategy": str(value["strategy"])} if "strategy" in value else {}
         for name in value.get("silos", ()):

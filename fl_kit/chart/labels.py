@@ -5,6 +5,9 @@ from collections.abc import Sequence
 WIDTH_OF_A_CHARACTER = 0.58
 """Of the font's size; an upper bound for the usual sans-serif texts, since fonts differ by reader."""
 
+BOLD = 1.15
+"""Bold letters are wider: a bold text of size s takes the room of a plain one of size s × BOLD."""
+
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
     """Positions at least `gap` apart and within [low, high], as near to the wanted ones as can be.

@@ -7,7 +7,7 @@ from itertools import zip_longest
 
 from fl_kit.chart.axes import Axes, Frame, axes, grid, round_axis
 from fl_kit.chart.curves import Curves, Series, best, latest
-from fl_kit.chart.labels import shorten, spread, width
+from fl_kit.chart.labels import BOLD, shorten, spread, width
 from fl_kit.chart.scale import POINTS, Scale, finite, quantile, thin
 from fl_kit.chart.scene import GREY, INK, SILO_COLOURS, SKY, VERMILION, Area, Item, Line, Mark, Point, Text
 from fl_kit.chart.words import figure, standing
@@ -32,7 +32,9 @@ class Label:
 
 def panel(curves: Curves, metric: str, frame: Frame) -> list[Item]:
     """The primitives of one panel."""
-    title = Text(x=frame.left, y=frame.top - 14, text=shorten(metric, frame.width / 2, 12), size=12, bold=True)
+    title = Text(
+        x=frame.left, y=frame.top - 14, text=shorten(metric, frame.width * 0.48, 12 * BOLD), size=12, bold=True
+    )
     scales = axes(curves, metric, frame)
     if scales is None:
         return [title, *empty(curves, metric, frame)]
@@ -170,8 +172,11 @@ def key(label: Label, x: float, y: float, frame: Frame) -> list[Item]:
     size = 12.0 if label.bold else 11.0
     colour = label.line.colour if label.line and label.bold else INK
     start = x + 18 if label.line else x + 2
-    room = frame.labels - (start - x) - 18 - width(f"{label.lead} {label.value}", size)
-    words = f"{label.lead}{shorten(label.name, room, size)} {label.value}"
+    room, wide = frame.labels - (start - x) - 18, size * (BOLD if label.bold else 1)
+    value = f" {label.value}"
+    if label.lead and width(label.lead + label.name + value, wide) > room:
+        value = ""  # a band's edge can be read off the axis, its silo's name cannot
+    words = f"{label.lead}{shorten(label.name, room - width(label.lead + value, wide), wide)}{value}"
     text = Text(x=start, y=y + 4, text=words, size=size, colour=colour, bold=label.bold)
     if label.line is None:
         return [text]

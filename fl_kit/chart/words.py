@@ -13,9 +13,9 @@ def figure(value: float) -> str:
     """
     if not math.isfinite(value):
         return str(value)
-    if 1000 <= abs(value) < 1e6:
+    if 999.5 <= abs(value) < 1e6:
         return f"{value:,.0f}"
-    return f"{value:#.3g}".rstrip(".") if 1e-4 <= abs(value) < 1000 or value == 0 else f"{value:.3g}"
+    return f"{value:#.3g}".rstrip(".") if 1e-4 <= abs(value) < 999.5 or value == 0 else f"{value:.3g}"
 
 
 def duration(seconds: float) -> str:

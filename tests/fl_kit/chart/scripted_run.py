@@ -62,8 +62,9 @@ def story(
         for metric in metrics:
             for i in present:
                 yield metric_event(time=now, round=r, party=party[i], metric=metric, value=value(metric, i, r))
-            mean = sum(value(metric, i, r) for i in present) / len(present)
-            yield metric_event(time=now, round=r, party="global", metric=metric, value=mean)
+            if present:
+                mean = sum(value(metric, i, r) for i in present) / len(present)
+                yield metric_event(time=now, round=r, party="global", metric=metric, value=mean)
         if fails and fails[1] == r:
             said = {"step": "fit", "kind": "TaskError", "message": "no column <age>\n& no row", "detail": "…"}
             yield Event(time=now, round=r, party=party[fails[0]], name=STEP_FAILED, value=said)
