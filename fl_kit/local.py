@@ -82,19 +82,21 @@ class SGD:
         self.lr = settings.lr
         self.momentum = settings.momentum
         self.weight_decay = settings.weight_decay
-        self.velocity: list[Tensor] = []
+        self.velocity: dict[Tensor, Tensor] = {}
 
     def step(self, params: list[Tensor], grads: list[Tensor]) -> None:
         """Move the parameters against the gradients, which may be overwritten."""
         if self.weight_decay:
             torch._foreach_add_(grads, params, alpha=self.weight_decay)
         if self.momentum:
-            if self.velocity:
-                torch._foreach_mul_(self.velocity, self.momentum)
-                torch._foreach_add_(self.velocity, grads)
-            else:
-                self.velocity = [grad.clone() for grad in grads]
-            grads = self.velocity
+            known = [i for i, p in enumerate(params) if p in self.velocity]
+            if known:
+                velocity = [self.velocity[params[i]] for i in known]
+                torch._foreach_mul_(velocity, self.momentum)
+                torch._foreach_add_(velocity, [grads[i] for i in known])
+            if len(known) < len(params):
+                self.velocity |= {p: g.clone() for p, g in zip(params, grads, strict=True) if p not in self.velocity}
+            grads = [self.velocity[p] for p in params]
         torch._foreach_add_(params, grads, alpha=-self.lr)
 
 
@@ -152,14 +154,19 @@ def epochs(ctx: Context, rows: Rows, settings: LocalSettings) -> Iterator[Iterat
 
 
 def descend(optimizer: SGD, params: list[Tensor], correction: Correction | None) -> None:
-    """One step from the gradients that backward left; a parameter that took no part stays where it is."""
-    whole = correction is not None or optimizer.momentum > 0
-    moving = params if whole else [p for p in params if p.grad is not None]
+    """One step from the gradients that backward left; a parameter that took no part stays where it is.
+
+    With a correction it takes part nonetheless where the correction is not zero.
+    """
+    moving = [p for p in params if correction is not None or p.grad is not None]
     grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in moving]
     with torch.no_grad():
         if correction is not None:
             correction(grads, moving)
-        optimizer.step(moving, grads)
+            taking_part = [i for i, p in enumerate(moving) if p.grad is not None or bool(grads[i].any())]
+            moving, grads = [moving[i] for i in taking_part], [grads[i] for i in taking_part]
+        if moving:
+            optimizer.step(moving, grads)
     for p in params:
         p.grad = None
 
