@@ -4,7 +4,8 @@ McMahan et al. 2017, "Communication-Efficient Learning of Deep Networks from Dec
 arXiv 1602.05629, Algorithm 1.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -51,17 +52,22 @@ class FedAvg:
     corrects_gradients: ClassVar[bool] = False
     remembers: ClassVar[bool] = False
 
+    AT_LEAST: ClassVar[Mapping[str, int]] = {
+        "epochs": 1, "steps": 1, "batch_size": 1, "lr": 0, "momentum": 0, "weight_decay": 0, "server_lr": 0,
+    }  # fmt: skip
+    WHOLE: ClassVar[frozenset[str]] = frozenset({"epochs", "steps", "batch_size"})
+
     def __post_init__(self) -> None:
-        at_least = {"epochs": 1, "batch_size": 1, "lr": 0, "momentum": 0, "weight_decay": 0, "server_lr": 0}
-        for name, least in at_least.items():
-            if not getattr(self, name) >= least:
+        for name, least in self.AT_LEAST.items():
+            value = getattr(self, name)
+            if name == "steps" and value is None:
+                continue
+            kinds = (int,) if name in self.WHOLE else (int, float)
+            if not isinstance(value, kinds) or not least <= value < math.inf:
+                number = "whole number" if name in self.WHOLE else "number"
                 raise IncompatibleError(
-                    f"{type(self).__name__}({name}={getattr(self, name)}): must be at least {least}"
+                    f"{type(self).__name__}({name}={value!r}): must be a {number} of at least {least}"
                 )
-        if self.steps is not None and self.steps < 1:
-            raise IncompatibleError(
-                f"{type(self).__name__}(steps={self.steps}): must be at least 1, or None for epochs"
-            )
         if self.momentum >= 1:
             raise IncompatibleError(f"{type(self).__name__}(momentum={self.momentum}): must be below 1")
 

@@ -1,5 +1,6 @@
 """FedProx. Li et al. 2020, "Federated Optimization in Heterogeneous Networks", arXiv 1812.06127, Algorithm 2."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,11 +18,12 @@ class FedProx(FedAvg):
 
         h_k(w) = F_k(w) + mu/2 · ‖w − start‖²      so that      ∇h_k = ∇F_k + mu · (w − start)
 
-    mu  strength of the penalty; 0 is FedAvg to the bit
+    mu  strength of the penalty, at least 0; 0 is FedAvg to the bit
     """
 
     mu: float = 0.01
     corrects_gradients: ClassVar[bool] = True
+    AT_LEAST: ClassVar[Mapping[str, int]] = {**FedAvg.AT_LEAST, "mu": 0}
 
     def correction(self, start: list[Tensor], state: State, memory: Memory | None, ctx: Context) -> Correction:
         def add_penalty(grads: list[Tensor], params: list[Tensor]) -> None:
