@@ -119,23 +119,28 @@ def train(ctx: Context, start: Tensors, settings: LocalSettings, correction: Cor
 
 def loop(ctx: Context, rows: Rows, settings: LocalSettings, correction: Correction | None) -> tuple[Tensor, int]:
     """The ordinary loop; gives the loss sums and the number of steps."""
-    module, loss = ctx.model.module, ctx.loss
-    params: list[Tensor] = list(ctx.model.trainable.values())
+    module, loss, check = ctx.model.module, ctx.loss, ctx.check
+    params = list(ctx.model.trainable.values())
+    # in-place steps on these views need no guard against autograd, which costs as much as a small step
+    views = [p.detach() for p in params]
     optimizer = SGD(settings)
-    sums, steps = torch.zeros(2, dtype=torch.float64), 0
+    unit: Tensor | None = None
+    total, count, steps = 0.0, 0, 0
     for epoch in epochs(ctx, rows, settings):
         losses: list[Tensor] = []
-        counts: list[int] = []
+        sizes: list[int] = []
         for inputs, targets in epoch:
-            ctx.check()
+            check()
             value = loss(call(module, inputs), targets)
-            value.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            descend(optimizer, params, correction)
+            unit = one_like(value) if unit is None else unit
+            value.backward(unit)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            descend(optimizer, params, views, correction)
             losses.append(value.detach())
-            counts.append(len(targets))
-        sums += epoch_sums(losses, counts, first_step=steps)
+            sizes.append(len(targets))
+        total += epoch_loss(losses, sizes, first_step=steps)
+        count += sum(sizes)
         steps += len(losses)
-    return sums, steps
+    return torch.tensor([total, count], dtype=torch.float64), steps
 
 
 def epochs(ctx: Context, rows: Rows, settings: LocalSettings) -> Iterator[Iterator[tuple[Any, Any]]]:
@@ -153,36 +158,41 @@ def epochs(ctx: Context, rows: Rows, settings: LocalSettings) -> Iterator[Iterat
         epoch += 1
 
 
-def descend(optimizer: SGD, params: list[Tensor], correction: Correction | None) -> None:
-    """One step from the gradients that backward left; a parameter that took no part stays where it is.
+def one_like(value: Any) -> Tensor:
+    """The gradient of a scalar loss to itself; given to backward, it need not be made at every step."""
+    if not isinstance(value, Tensor) or value.ndim:
+        shape = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise TaskError(f"loss(outputs, targets) gave {shape}; it must give the mean over the batch, a scalar tensor")
+    return torch.ones_like(value)
 
-    With a correction it takes part nonetheless where the correction is not zero.
-    """
-    moving = [p for p in params if correction is not None or p.grad is not None]
-    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in moving]
-    with torch.no_grad():
-        if correction is not None:
-            correction(grads, moving)
-            taking_part = [i for i, p in enumerate(moving) if p.grad is not None or bool(grads[i].any())]
-            moving, grads = [moving[i] for i in taking_part], [grads[i] for i in taking_part]
-        if moving:
-            optimizer.step(moving, grads)
+
+def descend(optimizer: SGD, params: list[nn.Parameter], views: list[Tensor], correction: Correction | None) -> None:
+    """One step from the gradients that backward left; a parameter that took no part stays where it is."""
+    grads = [p.grad for p in params]
     for p in params:
         p.grad = None
+    present = [g for g in grads if g is not None]
+    if len(present) == len(views):
+        moving, found = views, present
+    elif correction is not None or optimizer.momentum:
+        moving, found = views, [torch.zeros_like(v) if g is None else g for v, g in zip(views, grads, strict=True)]
+    else:
+        moving, found = [v for v, g in zip(views, grads, strict=True) if g is not None], present
+    if correction is not None:
+        correction(found, moving)
+    optimizer.step(moving, found)
 
 
-def epoch_sums(losses: list[Tensor], counts: list[int], first_step: int) -> Tensor:
-    """Σ loss·rows and Σ rows of an epoch; one transfer from the device for all its batches."""
-    values = torch.stack(losses).double().cpu()
-    finite = values.isfinite()
-    if not bool(finite.all()):
-        step = first_step + int((~finite).nonzero()[0]) + 1
-        raise TaskError(
-            f"the loss is {float(values[~finite][0])} at local step {step}; try a smaller lr, "
-            "or look for values that are missing or far too large in this silo's rows"
-        )
-    weights = torch.tensor(counts, dtype=torch.float64)
-    return torch.stack([values @ weights, weights.sum()])
+def epoch_loss(losses: list[Tensor], sizes: list[int], first_step: int) -> float:
+    """Σ loss·rows of an epoch; one transfer from the device for all its batches."""
+    values = torch.stack(losses).tolist()
+    for step, value in enumerate(values, first_step + 1):
+        if not math.isfinite(value):
+            raise TaskError(
+                f"the loss is {value} at local step {step}; try a smaller lr, "
+                "or look for values that are missing or far too large in this silo's rows"
+            )
+    return sum(value * size for value, size in zip(values, sizes, strict=True))
 
 
 def own_fit(ctx: Context, rows: Rows, settings: LocalSettings) -> tuple[Tensor, int]:
@@ -209,25 +219,21 @@ def evaluate(ctx: Context, params: Tensors) -> Tensors:
 
     Sums add up over batches and silos to those of the pooled rows.
     """
-    model, rows = ctx.model, ctx.rows("test")
+    model, rows, metrics = ctx.model, ctx.rows("test"), ctx.task.metrics
     model.load(params)
     model.module.eval()
-    sums: Tensors = {"loss": torch.zeros(2, dtype=torch.float64)}
+    total, count = 0.0, 0
+    sums: Tensors = {}
     with torch.no_grad():
         for inputs, targets in rows.batches(EVALUATION_BATCH):
             ctx.check()
-            for name, value in batch_sums(ctx, call(model.module, inputs), targets).items():
+            outputs = call(model.module, inputs)
+            total += float(ctx.measure_loss(outputs, targets)) * len(targets)
+            count += len(targets)
+            for name, metric in metrics.items():
+                value = metric.sums(outputs, targets)
                 sums[name] = sums[name] + value if name in sums else value
-    return sums
-
-
-def batch_sums(ctx: Context, outputs: Any, targets: Tensor) -> Tensors:
-    count = len(targets)
-    value = float(ctx.measure_loss(outputs, targets))
-    sums = {"loss": torch.tensor([value * count, count], dtype=torch.float64)}
-    for name, metric in ctx.task.metrics.items():
-        sums[name] = metric.sums(outputs.cpu(), targets.cpu())
-    return sums
+    return {"loss": torch.tensor([total, count], dtype=torch.float64), **sums}
 
 
 def measuring(loss: Any) -> Callable[[Any, Tensor], Tensor]:

@@ -23,6 +23,7 @@ class ModelState:
         self.module = module.to(device)
         self.device = device
         self._loaded: Tensors | None = None
+        self._checked = False
 
     @cached_property
     def parameters(self) -> Tensors:
@@ -47,7 +48,7 @@ class ModelState:
 
     def snapshot(self) -> Tensors:
         """A copy of every parameter and buffer, on the CPU."""
-        return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in self._all().items()}
+        return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in self._all.items()}
 
     def load(self, params: Tensors) -> None:
         """Copy a state's parameters into the model, unless it already holds just these.
@@ -56,12 +57,10 @@ class ModelState:
         """
         if self._loaded is params:
             return
-        own = self._all()
-        if self._loaded is None:
-            check_same_model(own, params)
-        names = list(own)
-        with torch.no_grad():
-            torch._foreach_copy_([own[name].detach() for name in names], [params[name] for name in names])
+        if not self._checked:
+            check_same_model(self._all, params)
+            self._checked = True
+        torch._foreach_copy_(list(self._all.values()), [params[name] for name in self._all])
         self._loaded = params
 
     def changed(self) -> None:
@@ -70,7 +69,7 @@ class ModelState:
 
     def delta(self, start: Tensors) -> Tensors:
         """Trained − start for each trainable parameter, on the CPU."""
-        return self._difference(dict(self.trainable), start)
+        return self._difference({name: self.parameters[name] for name in self.trainable}, start)
 
     def buffer_delta(self, start: Tensors) -> Tensors:
         """Now − start for each buffer that travels, on the CPU."""
@@ -80,11 +79,13 @@ class ModelState:
         if not values:
             return {}
         names = list(values)
-        now = [values[name].detach().to("cpu") for name in names]
+        now = [values[name].to("cpu") for name in names]
         return dict(zip(names, torch._foreach_sub(now, [start[name] for name in names]), strict=True))
 
+    @cached_property
     def _all(self) -> Tensors:
-        return {**self.parameters, **self.buffers}
+        """Parameters and buffers; views that share the model's memory."""
+        return {**self.parameters, **{name: b.detach() for name, b in self.buffers.items()}}
 
 
 def check_same_model(own: Tensors, params: Tensors) -> None:

@@ -48,12 +48,13 @@ class WeightedSum:
         if not self.sums:
             self.sums = {name: value.to(accumulator(value)) * weight for name, value in values.items()}
             return
-        same = [name for name, value in values.items() if value.dtype == self.sums[name].dtype]
-        if same:
-            torch._foreach_add_([self.sums[name] for name in same], [values[name] for name in same], alpha=weight)
-        for name, value in values.items():
-            if value.dtype != self.sums[name].dtype:
-                self.sums[name].add_(value.to(self.sums[name].dtype), alpha=weight)
+        sums = [self.sums[name] for name in values]
+        added = [
+            value if value.dtype == s.dtype else value.to(s.dtype)
+            for s, value in zip(sums, values.values(), strict=True)
+        ]
+        if added:
+            torch._foreach_add_(sums, added, alpha=weight)
 
     def mean(self) -> Tensors:
         """Σ weight·value / Σ weight; uses up the sums."""
