@@ -1,5 +1,7 @@
 """Labels never cover one another, and go no further than they must."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +15,7 @@ heights = st.lists(st.floats(0, 200), min_size=1, max_size=12)
 def test_labels_are_apart_inside_and_in_order(wanted: list[float]) -> None:
     placed = spread(wanted, gap=13, low=0, high=200)
     ordered = sorted(placed)
-    assert all(b - a >= 13 - 1e-9 for a, b in zip(ordered, ordered[1:], strict=False))
+    assert all(b - a >= 13 - 1e-9 for a, b in itertools.pairwise(ordered))
     assert ordered[0] >= -1e-9
     assert ordered[-1] <= 200 + 1e-9
     by_wish = sorted(range(len(wanted)), key=lambda i: wanted[i])
@@ -44,6 +46,6 @@ def test_shortened_texts_fit(text: str, pixels: float) -> None:
 
 
 def test_a_shortened_name_keeps_both_ends() -> None:
-    assert shorten("hospital-of-the-north-1", 60, 10) == "hospi…th-1"
-    assert cut("a long sentence about it", 60, 10) == "a long se…"
+    assert shorten("hospital-of-the-north-1", 60, 10) == "hos…rth-1"
+    assert cut("a long sentence about it", 60, 10) == "a long s…"
     assert shorten("short", 60, 10) == cut("short", 60, 10) == "short"

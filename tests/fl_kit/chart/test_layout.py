@@ -159,12 +159,12 @@ def test_the_axis_spans_all_rounds_from_the_start() -> None:
 
 
 def test_lines_are_where_the_values_are() -> None:
-    # one silo: the loss runs from .35 · 5 = 1.75 down, and the axis has marks at 1 and 1.5
+    # one silo: the loss runs from .35 · 5 = 1.75 down, and the axis has a mark at 1.0 and at 1.4
     scene = picture(curves(silos=1, rounds=4, metrics=("loss",)))
     height = {item.text: item.y - 4 for item in scene.items if isinstance(item, Text) and item.anchor == "end"}
     (line,) = curve_lines(scene, VERMILION)
-    one, a_half_more = height["1.00"], height["1.50"]
-    expected = [one + (a_half_more - one) * (value("loss", 0, r) - 1) / 0.5 for r in range(5)]
+    one, more = height["1.0"], height["1.4"]
+    expected = [one + (more - one) * (value("loss", 0, r) - 1) / 0.4 for r in range(5)]
     assert [y for _, y in line.points] == pytest.approx(expected)
 
 

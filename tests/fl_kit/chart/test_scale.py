@@ -1,5 +1,6 @@
 """Ticks, ranges and thinning."""
 
+import itertools
 import math
 
 import pytest
@@ -19,7 +20,7 @@ def test_ticks_enclose_the_range_evenly(a: float, b: float) -> None:
     assert found[0] <= low + slack
     assert found[-1] >= high - slack
     assert 2 <= len(found) <= 8
-    steps = [y - x for x, y in zip(found, found[1:], strict=False)]
+    steps = [y - x for x, y in itertools.pairwise(found)]
     assert max(steps) == pytest.approx(min(steps), rel=1e-3)
 
 
