@@ -90,7 +90,7 @@ class Job:
         if track is not None:
             from fl_kit.tracking import mirror
 
-            mirror(run, track)
+            run.tracker = mirror(run, track)  # type: ignore[attr-defined]  # only runs that were asked for one have it
         return run
 
     def to_dict(self) -> dict[str, Any]:

@@ -41,7 +41,8 @@ _running: "weakref.WeakSet[InProcessRun]" = weakref.WeakSet()
 class InProcessRun(Shown):
     """A run of InProcess; see `fl_kit.protocols.Run`.
 
-    folder  the run folder, or None if it is kept in memory only
+    folder   the run folder, or None if it is kept in memory only
+    tracker  its mirror in MLflow, if `job.run` was given `track`
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class InProcessRun(Shown):
         self.plan = plan
         self.federation = federation
         self.folder = store.folder if isinstance(store, FolderStore) else None
+        self.tracker: object | None = None
         self._store = store
         self._threads = threads
         self._stop = threading.Event()
