@@ -1,0 +1,185 @@
+"""What holds for every strategy of fl-kit, found by itself: a new one is held to it without a line here."""
+
+import inspect
+import re
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fl_kit import strategies
+from fl_kit.components import build, describe
+from fl_kit.errors import FlKitError, IncompatibleError
+from fl_kit.job import Job
+from fl_kit.plan import ORCHESTRATOR
+from fl_kit.silo import Federation
+from sim.in_process import InProcess
+from tests.tasks import BATCHNORM, DROPOUT, LINEAR, digests, every_parameter, job, random_rows, run, silos, write_task
+
+KINDS = [getattr(strategies, name) for name in strategies.__all__]
+ROUNDS = 2
+every = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> Federation:
+    return silos(tmp_path / "silos", ash=random_rows(10, 4, 1), birch=random_rows(4, 4, 2), cedar=random_rows(14, 4, 3))
+
+
+def test_every_file_of_the_package_is_offered() -> None:
+    """A strategy that nobody exported would escape all rules below."""
+    files = {path.stem for path in Path(strategies.__file__).parent.glob("*.py")} - {"__init__", "rounds"}
+    assert {kind.__module__.rpartition(".")[2] for kind in KINDS} == files
+
+
+@every
+def test_it_is_a_frozen_dataclass_that_stands_without_settings(kind: Any) -> None:
+    assert is_dataclass(kind)
+    assert kind.__dataclass_params__.frozen
+    assert all(field.kw_only for field in fields(kind))
+    kind()
+
+
+@every
+def test_its_paper_is_named(kind: Any) -> None:
+    module = inspect.getmodule(kind)
+    assert module is not None
+    assert re.search(r"arXiv \d{4}\.\d{4,5}", module.__doc__ or "")
+    assert len(inspect.getsource(module).splitlines()) <= 150
+
+
+@every
+def test_every_setting_is_explained(kind: Any) -> None:
+    inherited = {field.name for base in kind.__mro__[1:] if is_dataclass(base) for field in fields(base)}
+    for field in fields(kind):
+        where = inspect.getdoc(kind) or "" if field.name not in inherited else "".join(
+            inspect.getdoc(base) or "" for base in kind.__mro__
+        )  # fmt: skip
+        assert re.search(rf"^{field.name}  +\S", where, re.MULTILINE), f"{kind.__name__}.{field.name}"
+
+
+@every
+def test_described_and_built_again_it_is_equal(kind: Any) -> None:
+    described = describe(kind(lr=0.25), "nowhere")
+    assert described["class"] == f"{kind.__module__}.{kind.__name__}"
+    assert described["settings"]["lr"] == 0.25
+    assert build(described, inspect) == kind(lr=0.25)
+
+
+@every
+def test_a_job_of_it_survives_json(kind: Any) -> None:
+    asked = job(LINEAR, kind(lr=0.25), 3)
+    assert Job.from_json(asked.to_json(), asked.task.source) == asked
+
+
+@every
+@pytest.mark.parametrize("measure", [False, True])
+def test_its_plan_is_consistent(kind: Any, federation: Federation, measure: bool) -> None:
+    plan = kind().plan(federation, ROUNDS, measure=measure).check()
+    assert plan.rounds == ROUNDS
+    assert plan.silos == federation.names
+    for step in plan.steps:
+        if step.party == ORCHESTRATOR:
+            assert not any(source.startswith("data:") for source in step.inputs.values())
+        else:
+            assert step.inputs["data"] == f"data:{step.party}"
+    aggregates = [step for step in plan.steps if step.op == "aggregate"]
+    assert [step.round for step in aggregates] == [1, 2]
+    assert all(tuple(step.updates) == federation.names for step in aggregates)
+
+
+@every
+def test_memory_is_private_and_read_by_its_own_silo_only(kind: Any, federation: Federation) -> None:
+    plan = kind().plan(federation, 3, measure=False)
+    remembers = any("memory" in step.outputs for step in plan.steps)
+    for step in plan.steps:
+        assert step.outputs.get("memory", "private") == "private"
+        if "memory" in step.inputs:
+            assert plan.by_id[step.inputs["memory"].partition(":")[0]].party == step.party
+        if remembers and step.op == "fit" and step.round > 1:
+            assert step.inputs["memory"] == f"round_{step.round - 1:03d}/{step.party}/fit:memory"
+
+
+@every
+def test_it_says_whether_it_corrects_gradients(kind: Any) -> None:
+    """A task's own fit would ignore the correction, so the job must be able to refuse it."""
+    assert kind.corrects_gradients == (kind.correction is not strategies.FedAvg.correction)
+
+
+@every
+def test_with_a_task_of_its_own_fit(kind: Any, federation: Federation, tmp_path: Path) -> None:
+    task = write_task(
+        tmp_path,
+        LINEAR.read_text(encoding="utf-8") + "\ndef fit(model, data, context):\n"
+        "    with torch.no_grad():\n        model.bias += 0.5\n",
+    )
+    if kind.corrects_gradients:
+        with pytest.raises(IncompatibleError, match=rf"{kind.__name__}.*fit\(\)"):
+            job(task, kind(), 1)
+    else:
+        finished = run(task, kind(), federation, 1)
+        moved = finished.state(1).params["bias"] - finished.state(0).params["bias"]
+        assert float(moved) == pytest.approx(0.5, abs=1e-12)
+
+
+@every
+@pytest.mark.parametrize("task", [LINEAR, BATCHNORM, DROPOUT], ids=lambda path: path.stem)
+def test_the_same_seed_gives_the_same_bits(kind: Any, task: Path, federation: Federation) -> None:
+    strategy = kind(lr=0.05, batch_size=4, epochs=2)
+    first, again = (run(task, strategy, federation, ROUNDS, seed=3) for _ in range(2))
+    assert digests(first) == digests(again)
+    assert len(set(digests(first))) == ROUNDS + 1
+    assert digests(run(task, strategy, federation, ROUNDS, seed=4)) != digests(first)
+
+
+@every
+@pytest.mark.parametrize("task", [BATCHNORM, DROPOUT], ids=lambda path: path.stem)
+def test_the_order_of_listing_does_not_matter(kind: Any, task: Path, federation: Federation) -> None:
+    turned = Federation(silos=federation.silos[::-1])
+    strategy = kind(lr=0.05, batch_size=4)
+    assert digests(run(task, strategy, turned, ROUNDS)) == digests(run(task, strategy, federation, ROUNDS))
+
+
+@every
+def test_in_a_folder_it_gives_the_same_bits_as_in_memory(kind: Any, federation: Federation, tmp_path: Path) -> None:
+    asked = job(BATCHNORM, kind(lr=0.05, batch_size=4), ROUNDS)
+    on_disk = InProcess(folder=tmp_path / "runs").start(asked, federation).wait()
+    assert digests(on_disk) == digests(run(BATCHNORM, kind(lr=0.05, batch_size=4), federation, ROUNDS))
+
+
+@every
+def test_without_a_learning_rate_nothing_is_learned(kind: Any, federation: Federation) -> None:
+    try:
+        strategy = kind(lr=0.0)
+    except FlKitError:
+        return  # it divides by lr, and says so
+    finished = run(LINEAR, strategy, federation, ROUNDS)
+    assert torch.equal(every_parameter(finished, 0), every_parameter(finished, ROUNDS))
+
+
+@every
+def test_it_learns(kind: Any, tmp_path: Path) -> None:
+    """Rows with y = x_1 − 2·x_2: the loss of the global model falls to less than a hundredth."""
+    rows = random_rows(60, 4, 5)
+    rows[:, 3] = rows[:, 0] - 2 * rows[:, 1]
+    finished = run(LINEAR, kind(lr=0.05, batch_size=10), silos(tmp_path, a=rows[:20], b=rows[20:]), 12)
+    frame = finished.history()
+    losses = frame[(frame.party == "global") & (frame.metric == "loss")].set_index("round").value
+    assert losses[12] < losses[0] / 100
+
+
+@every
+def test_states_already_given_out_do_not_change(kind: Any, federation: Federation) -> None:
+    """Round r's parameters after r rounds are those of a run that ended there."""
+    longer = run(BATCHNORM, kind(lr=0.05), federation, 3)
+    shorter = run(BATCHNORM, kind(lr=0.05), federation, 2)
+    assert digests(longer)[:3] == digests(shorter)
+
+
+@every
+@pytest.mark.parametrize("setting", ["lr", "epochs", "batch_size", "server_lr"])
+def test_a_negative_setting_is_refused_by_name(kind: Any, setting: str) -> None:
+    with pytest.raises(IncompatibleError, match=rf"{kind.__name__}\({setting}=-1\)"):
+        kind(**{setting: -1})
