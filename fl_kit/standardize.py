@@ -1,4 +1,4 @@
-"""Standardisation whose mean and spread come from federated sums, never from pooled rows."""
+"""Standardisation whose mean and scale come from federated sums, never from pooled rows."""
 
 from collections.abc import Iterable
 
@@ -12,12 +12,12 @@ GROUP = "standardize"
 
 
 class Standardize(nn.Module):
-    """(x − mean) / spread per feature, with the federation's own mean and spread.
+    """(x − mean) · scale per feature, with the federation's own mean and scale = 1 / standard deviation.
 
     Put it first in a model. Before round 1 each silo sends three sums per feature (count, Σx, Σx²) of its
-    training rows, as steps that the plan shows; the orchestrator adds them up and sets `mean` and `spread`,
+    training rows, as steps that the plan shows; the orchestrator adds them up and sets `mean` and `scale`,
     which then stay as they are. A missing value (NaN) counts for nothing there and becomes 0 here, the
-    federation's mean.
+    federation's mean. So does a feature that nobody measured, or that never varies: nothing was learnt of it.
 
     features      the width of the input, whose shape is (rows, features)
     flag_missing  append one column per feature that is 1 where the value is missing: the output is then
@@ -28,21 +28,21 @@ class Standardize(nn.Module):
     """
 
     mean: Tensor
-    spread: Tensor
+    scale: Tensor
 
     def __init__(self, features: int, *, flag_missing: bool = False) -> None:
         super().__init__()
         self.features = features
         self.flag_missing = flag_missing
         self.register_buffer("mean", torch.zeros(features))
-        self.register_buffer("spread", torch.ones(features))
+        self.register_buffer("scale", torch.ones(features))
         self.sums: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         missing = x.isnan()
         if self.sums is not None:
             self._measure(x, missing)
-        scaled = ((x - self.mean) / self.spread).masked_fill(missing, 0.0)
+        scaled = ((x - self.mean) * self.scale).masked_fill(missing, 0.0)
         return torch.cat([scaled, missing.to(scaled.dtype)], dim=1) if self.flag_missing else scaled
 
     def extra_repr(self) -> str:
@@ -59,13 +59,14 @@ class Standardize(nn.Module):
         return sums
 
     def set_from(self, sums: Tensor) -> None:
-        """Set mean and spread from the federation's sums; a feature that never varies keeps spread 1."""
+        """Set mean and scale from the federation's sums."""
         count, total, squares = sums
         mean = total / count.clamp(min=1)
         variance = (squares / count.clamp(min=1) - mean**2).clamp(min=0)
-        negligible = variance <= 1e-12 * mean**2
+        # what is left of a constant's variance after rounding is no variance
+        varies = variance > 1e-12 * mean**2
         self.mean.copy_(mean)
-        self.spread.copy_(torch.where(negligible | (variance == 0), 1.0, variance.sqrt()))
+        self.scale.copy_(torch.where(varies, variance.rsqrt(), 0.0))
 
     def _measure(self, x: Tensor, missing: Tensor) -> None:
         assert self.sums is not None

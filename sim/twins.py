@@ -1,0 +1,95 @@
+"""The same job without federation: on pooled rows, and in one silo alone. Simulation only.
+
+Each twin takes as many gradient steps as all silos of the federated run together, with the same optimiser and
+batch size, so that none wins by training longer.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import ConcatDataset, Dataset, TensorDataset
+
+from fl_kit.batches import DatasetRows, Rows, TensorRows, leaves, rows_from
+from fl_kit.errors import IncompatibleError
+from fl_kit.job import Job
+from fl_kit.silo import Federation, Silo
+from fl_kit.strategies.fedavg import FedAvg
+from fl_kit.task import Task
+
+SEPARATOR = "\n"
+CPU = torch.device("cpu")
+
+
+def twin_job(job: Job, federation: Federation) -> Job:
+    """The job that a twin runs: plain local SGD with the federated job's settings and total of steps.
+
+    Raises IncompatibleError for a task with its own `fit`, whose steps fl-kit cannot count.
+    """
+    if job.task.fit is not None:
+        raise IncompatibleError(
+            f"compare() cannot count the gradient steps of the task {job.task.name!r}, which brings its own fit(); "
+            "remove fit(), or train the twins yourself"
+        )
+    strategy = job.strategy
+    if not isinstance(strategy, FedAvg):
+        raise IncompatibleError(
+            f"compare() needs a strategy with FedAvg's local settings, not {type(strategy).__name__}"
+        )
+    local = {f.name: getattr(strategy, f.name) for f in fields(FedAvg) if f.name != "server_lr"}
+    steps = steps_per_round(job, federation)
+    return replace(job, strategy=FedAvg(**{**local, "steps": steps}), transforms=(), min_silos=None)
+
+
+def steps_per_round(job: Job, federation: Federation) -> int:
+    """The gradient steps that all silos take together in one round."""
+    strategy = job.strategy
+    assert isinstance(strategy, FedAvg)
+    if strategy.steps is not None:
+        return strategy.steps * len(federation)
+    sizes = [
+        len(rows_from(job.task.module.data(silo.data, "train"), CPU, f"silo {silo.name}")) for silo in federation.silos
+    ]
+    return sum(strategy.epochs * math.ceil(size / strategy.batch_size) for size in sizes)
+
+
+def pooled(federation: Federation, train_on: Sequence[str], name: str) -> Federation:
+    """One silo that trains on the rows of some silos and is tested on those of all; read it with `load_pooled`."""
+    train = [federation[silo].data for silo in train_on]
+    test = [silo.data for silo in federation.silos]
+    return Federation(silos=(Silo(name=name, data=SEPARATOR.join([*train, "", *test])),))
+
+
+def load_pooled(task: Task, folders: str, split: str) -> Any:
+    """The rows of a `pooled` silo: those of its folders, one after the other."""
+    train, _, test = folders.partition(SEPARATOR * 2)
+    parts = (train if split == "train" else test).split(SEPARATOR)
+    return concatenate([rows_from(task.module.data(part, split), CPU, Path(part).name) for part in parts])
+
+
+def concatenate(parts: Sequence[Rows]) -> Any:
+    """Several silos' rows as one: tensors where all are tensors, else a Dataset."""
+    if all(isinstance(part, TensorRows) for part in parts):
+        tensors = [part for part in parts if isinstance(part, TensorRows)]
+        return joined([part.inputs for part in tensors]), torch.cat([part.targets for part in tensors])
+    return ConcatDataset([dataset(part) for part in parts])
+
+
+def joined(values: Sequence[Any]) -> Any:
+    if isinstance(values[0], torch.Tensor):
+        return torch.cat(list(values))
+    if isinstance(values[0], dict):
+        return {key: joined([value[key] for value in values]) for key in values[0]}
+    return tuple(joined(list(items)) for items in zip(*values, strict=True))
+
+
+def dataset(rows: Rows) -> Dataset[Any]:
+    if isinstance(rows, DatasetRows):
+        return rows.raw  # type: ignore[no-any-return]
+    assert isinstance(rows, TensorRows)
+    if sum(1 for _ in leaves(rows.inputs)) != 1 or not isinstance(rows.inputs, torch.Tensor):
+        raise IncompatibleError("compare() cannot pool silos of which some give a Dataset and some several tensors")
+    return TensorDataset(rows.inputs, rows.targets)
