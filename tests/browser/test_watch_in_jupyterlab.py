@@ -1,0 +1,109 @@
+"""`watch` in a real JupyterLab: seen live, and found again in the saved notebook."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+SETUP = "from scripted_run import ScriptedRun, story\nfrom fl_kit.watch import watch\n"
+PROGRESS = "[role=progressbar]"
+
+
+def shoot(lab_page: Any, name: str) -> None:
+    """A screenshot for people, where FL_KIT_SCREENSHOTS names a folder."""
+    if folder := os.environ.get("FL_KIT_SCREENSHOTS"):
+        lab_page.page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+def frames(lab_page: Any, least: int) -> list[str]:
+    """Distinct frames of the live view, in order, until there are `least` of them."""
+    seen: list[str] = []
+    heights = set()
+    end = time.monotonic() + 60
+    while len(seen) < least and time.monotonic() < end:
+        for html in lab_page.outputs("svg[role=img]"):
+            if html not in seen:
+                seen.append(html)
+        heights.update(lab_page.page.eval_on_selector_all("svg[role=img]", "n => n.map(e => e.clientHeight)"))
+        time.sleep(0.05)
+    assert len(heights) <= 1, f"the picture jumps: {heights}"
+    return seen
+
+
+@pytest.mark.parametrize("silos", [4, 12])
+def test_the_curve_moves_and_one_picture_stays(lab_page: Any, silos: int) -> None:
+    name = f"live_{silos}.ipynb"
+    source = f"{SETUP}run = watch(ScriptedRun(story(silos={silos}, rounds=20, fails=(1, 9)), delay=0.02))"
+    lab_page.lab.write(name, source, "print('after', run.status)")
+    lab_page.open(name)
+    lab_page.run_all()
+
+    seen = frames(lab_page, least=6)
+    assert len(seen) >= 6
+    shoot(lab_page, f"live_{silos}_light")
+    rounds = [float(bar.split('aria-valuenow="')[1].split('"')[0]) for bar in lab_page.outputs(PROGRESS)]
+    assert len(rounds) == 1
+
+    lab_page.page.get_by_text("after completed").wait_for()
+    lab_page.wait_until_idle()
+    assert lab_page.outputs(PROGRESS) == []
+    shoot(lab_page, f"end_{silos}_light")
+    lab_page.use_theme("JupyterLab Dark")
+    shoot(lab_page, f"end_{silos}_dark")
+    lab_page.save()
+
+    (output,) = lab_page.lab.read(name).cells[0].outputs
+    assert output.output_type == "display_data"
+    assert set(output.data) == {"image/svg+xml", "image/png", "text/plain"}
+    root = ElementTree.fromstring(output.data["image/svg+xml"])
+    assert "completed after 20 rounds" in root.attrib["aria-label"]
+
+
+def test_the_interrupt_button_leaves_a_picture_and_halts_run_all(lab_page: Any) -> None:
+    source = f"{SETUP}watch(ScriptedRun(story(silos=3, rounds=2000), delay=0.05))"
+    lab_page.lab.write("interrupt.ipynb", source, "print('not' + ' reached')")
+    lab_page.open("interrupt.ipynb")
+    lab_page.run_all()
+    frames(lab_page, least=2)
+    lab_page.command("notebook:interrupt-kernel")
+    lab_page.page.get_by_text("Stopped: run scripted was stopped on request").wait_for()
+    lab_page.wait_until_idle()
+    shoot(lab_page, "interrupt")
+    lab_page.save()
+    cells = lab_page.lab.read("interrupt.ipynb").cells
+    assert [output.output_type for output in cells[0].outputs] == ["display_data", "error"]
+    assert "image/png" in cells[0].outputs[0].data
+    assert cells[1].outputs == []
+
+
+def test_the_saved_picture_needs_neither_kernel_nor_trust(lab_page: Any) -> None:
+    lab_page.lab.write("again.ipynb", f"{SETUP}run = watch(ScriptedRun(story(silos=3), delay=0.01))")
+    lab_page.open("again.ipynb")
+    lab_page.run_all()
+    lab_page.page.locator(".jp-OutputArea-output img").wait_for()
+    lab_page.wait_until_idle()
+    lab_page.save()
+
+    path = lab_page.lab.folder / "again.ipynb"
+    (lab_page.lab.folder / "foreign.ipynb").write_bytes(path.read_bytes().replace(b"in round 5", b"in round V"))
+    lab_page.open("foreign.ipynb")
+    picture = lab_page.page.locator(".jp-OutputArea-output img")
+    picture.wait_for()
+    assert picture.evaluate("e => e.complete && e.naturalWidth > 500")
+    shoot(lab_page, "untrusted")
+
+
+def test_a_page_reloaded_in_the_middle_keeps_its_view(lab_page: Any) -> None:
+    source = f"{SETUP}run = watch(ScriptedRun(story(silos=3, rounds=30), delay=0.05))"
+    lab_page.lab.write("reload.ipynb", source)
+    lab_page.open("reload.ipynb")
+    lab_page.run_all()
+    frames(lab_page, least=3)
+    lab_page.save()
+    saved = lab_page.lab.read("reload.ipynb").cells[0].outputs
+    assert [set(output.data) for output in saved] == [{"text/html", "text/plain"}]
