@@ -167,20 +167,26 @@ def one_like(value: Any) -> Tensor:
 
 
 def descend(optimizer: SGD, params: list[nn.Parameter], views: list[Tensor], correction: Correction | None) -> None:
-    """One step from the gradients that backward left; a parameter that took no part stays where it is."""
+    """One step from the gradients that backward left.
+
+    A parameter that took no part stays where it is, as in torch.optim.SGD, unless the correction moves it.
+    """
     grads = [p.grad for p in params]
     for p in params:
         p.grad = None
-    present = [g for g in grads if g is not None]
-    if len(present) == len(views):
-        moving, found = views, present
-    elif correction is not None or optimizer.momentum:
-        moving, found = views, [torch.zeros_like(v) if g is None else g for v, g in zip(views, grads, strict=True)]
+    moving, found = views, [g for g in grads if g is not None]
+    if len(found) == len(views):
+        if correction is not None:
+            correction(found, moving)
+    elif correction is None:
+        moving = [v for v, g in zip(views, grads, strict=True) if g is not None]
     else:
-        moving, found = [v for v, g in zip(views, grads, strict=True) if g is not None], present
-    if correction is not None:
-        correction(found, moving)
-    optimizer.step(moving, found)
+        corrected = [torch.zeros_like(v) if g is None else g for v, g in zip(views, grads, strict=True)]
+        correction(corrected, views)
+        part = [i for i, g in enumerate(grads) if g is not None or bool(corrected[i].any())]
+        moving, found = [views[i] for i in part], [corrected[i] for i in part]
+    if moving:
+        optimizer.step(moving, found)
 
 
 def epoch_loss(losses: list[Tensor], sizes: list[int], first_step: int) -> float:
