@@ -21,7 +21,8 @@ def norm(tensors: Iterable[Tensor]) -> float:
     floating = [t for t in tensors if t.is_floating_point()]
     if not floating:
         return 0.0
-    return float(torch.stack([n.double() for n in torch._foreach_norm(floating)]).norm())
+    wide = [t if t.element_size() >= 4 else t.float() for t in floating]  # float16 holds no norm above 65,504
+    return float(torch.stack([n.double() for n in torch._foreach_norm(wide)]).norm())
 
 
 def accumulator(value: Tensor) -> torch.dtype:
