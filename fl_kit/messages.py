@@ -85,7 +85,7 @@ def write(message: Message, folder: str | Path, *, durable: bool = False) -> Non
     (folder / META_FILE).unlink(missing_ok=True)
     file = folder / TENSORS_FILE
     partial = folder / f".{TENSORS_FILE}.partial"
-    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial)
+    save_file(apart(tensors), partial)
     if durable:
         sync(partial)
     partial.replace(file)
@@ -119,7 +119,7 @@ def read(kind: type[M], folder: str | Path, *, limit: int = TENSORS_LIMIT) -> M:
         return put_together(kind, meta, tensors)
     except SafetensorError as error:
         raise MessageError(f"{file} is not safetensors: {error}") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise MessageError(f"{folder} is not a {expected}: {error!r}") from error
 
 
@@ -184,12 +184,12 @@ def put_together(kind: type[M], meta: dict[str, Any], tensors: Tensors) -> M:
     groups = split_groups(tensors)
     if kind is Update:
         weight, silo = meta["weight"], meta["silo"]
-        if not isinstance(weight, int | float) or not isinstance(silo, str):
+        if type(weight) not in (int, float) or not isinstance(silo, str):
             raise TypeError(f"weight {weight!r}, silo {silo!r}")
         delta, metrics = groups.pop("delta", {}), groups.pop("metrics", {})
         return kind(delta=delta, weight=float(weight), extra=named(groups), metrics=metrics, silo=silo)
     if kind is State:
-        if not isinstance(meta["round"], int):
+        if type(meta["round"]) is not int:
             raise TypeError(f"round {meta['round']!r}")
         return kind(round=meta["round"], params=groups.pop("params", {}), memory=named(groups))
     return Memory(tensors=named(groups))  # type: ignore[return-value]  # mypy does not narrow type[M]
@@ -199,7 +199,22 @@ def join(group: str, tensors: Mapping[str, Tensor]) -> Tensors:
     return {f"{group}/{name}": value for name, value in tensors.items()}
 
 
+def apart(tensors: Tensors) -> Tensors:
+    """The tensors on the CPU, each in memory of its own: safetensors keeps no views."""
+    seen: set[int] = set()
+    found: Tensors = {}
+    for name, value in tensors.items():
+        own = value.detach().cpu().contiguous()
+        place = own.untyped_storage().data_ptr()
+        found[name] = own.clone() if place in seen else own
+        seen.add(place)
+    return found
+
+
 def join_groups(groups: Mapping[str, Tensors]) -> Tensors:
+    for group in groups:
+        if "/" in group:
+            raise MessageError(f"group {group!r}: a group's name has no '/', which parts it from the tensor's name")
     return {key: value for group, tensors in groups.items() for key, value in join(f"+{group}", tensors).items()}
 
 
