@@ -1,1 +1,38 @@
-"""Simulation: sample data, partitions and backends that stay at home and never travel to a silo."""
+"""Simulation: sample data, partitions and backends that stay at home and never travel to a silo.
+
+The names below are loaded when they are first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sim.baselines import Comparison as Comparison
+    from sim.baselines import compare as compare
+    from sim.in_process import InProcess as InProcess
+    from sim.partition import IID as IID
+    from sim.partition import ByColumn as ByColumn
+    from sim.partition import Dirichlet as Dirichlet
+
+HOMES = {
+    "ByColumn": "sim.partition",
+    "Comparison": "sim.baselines",
+    "Dirichlet": "sim.partition",
+    "IID": "sim.partition",
+    "InProcess": "sim.in_process",
+    "compare": "sim.baselines",
+}
+
+__all__ = [*HOMES]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in HOMES:
+        raise AttributeError(f"module 'sim' has no attribute {name!r}")
+    value = getattr(import_module(HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *HOMES})

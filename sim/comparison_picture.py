@@ -4,6 +4,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fl_kit.picture import new_figure
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -19,12 +21,7 @@ def draw(metric: str, better: str, values: Values, curves: Values, seeds: Sequen
 
     values  way → one value per seed      curves  way → the metric after each round, of the first seed
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9.2, 3.9), layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.patch.set_alpha(0)
+    figure = new_figure(9.2, 3.9, layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
     draw_curves(left, curves, f"{metric}, seed {seeds[0]}")
     draw_ends(right, values, f"at the end, {len(seeds)} seeds ({better} is better)")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fl_kit.picture import new_figure
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -41,17 +43,11 @@ def draw(
     divergence  (silos,), in bits
     missing     (silos, columns), in [0, 1]
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     shown = emptiest(missing)
     widths = [5.2, max(1.6, 0.4 * len(shown))] if len(shown) else [5.2]
-    figure = Figure(
-        figsize=(sum(widths) + 0.6, 1.5 + 0.4 * len(silos)), dpi=110, layout=ConstrainedLayoutEngine(h_pad=0.08)
-    )
-    FigureCanvasAgg(figure)
-    figure.patch.set_alpha(0)
+    figure = new_figure(sum(widths) + 0.6, 1.5 + 0.4 * len(silos), dpi=110, layout=ConstrainedLayoutEngine(h_pad=0.08))
     panels = figure.subplots(1, len(widths), sharey=True, width_ratios=widths, squeeze=False)[0]
     if len(shown):
         draw_missing(panels[1], [columns[i] for i in shown], missing[:, shown])
