@@ -1,10 +1,15 @@
 """The frame of a panel: its scales, its grid and its axis of rounds."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fl_kit.chart.curves import Curves
+from fl_kit.chart.labels import width
 from fl_kit.chart.scale import Scale, finite, round_ticks, tick_text, ticks, value_range
 from fl_kit.chart.scene import GREY, Item, Line, Text
+
+KEY = 18.0
+"""Left of a label's text: a stub of the line that it names."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,15 +62,26 @@ def axes(curves: Curves, metric: str, frame: Frame) -> Axes | None:
     )
 
 
-def grid(scales: Axes, frame: Frame) -> list[Item]:
-    """Horizontal lines with their values, and the axis of rounds."""
+def grid(scales: Axes, frame: Frame, labels: Sequence[Text] = ()) -> list[Item]:
+    """Horizontal lines with their values, and the axis of rounds; lines make room for the labels they meet."""
     items: list[Item] = []
     for value in scales.steps:
         y = scales.y(value)
-        items.append(Line(points=((frame.left, y), (frame.right, y)), colour=GREY, width=1, opacity=0.25))
+        met = [label for label in labels if abs(label.y - 4 - y) < label.size * 0.7]
+        for start, end in free(frame.left, frame.right, met):
+            items.append(Line(points=((start, y), (end, y)), colour=GREY, width=1, opacity=0.25))
         text = tick_text(value, scales.steps[1] - scales.steps[0])
         items.append(Text(x=frame.left - 8, y=y + 4, text=text, anchor="end"))
     return [*items, *round_axis(scales.x, scales.first, scales.last, frame)]
+
+
+def free(start: float, end: float, labels: Sequence[Text]) -> list[tuple[float, float]]:
+    """What remains of the stretch from `start` to `end` beside the labels, which start alike."""
+    if not labels:
+        return [(start, end)]
+    first = min(label.x for label in labels) - KEY - 4
+    last = max(label.x + width(label.text, label.size) for label in labels)
+    return [(a, b) for a, b in ((start, min(first, end)), (last, end)) if b > a]
 
 
 def round_axis(x: Scale, first: int, last: int, frame: Frame) -> list[Item]:

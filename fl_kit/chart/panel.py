@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from fl_kit.chart.axes import Axes, Frame, axes, grid, round_axis
+from fl_kit.chart.axes import KEY, Axes, Frame, axes, grid, round_axis
 from fl_kit.chart.curves import Curves, Series, best, latest
 from fl_kit.chart.labels import BOLD, shorten, spread, width
 from fl_kit.chart.scale import POINTS, Scale, finite, quantile, thin
@@ -42,9 +42,10 @@ def panel(curves: Curves, metric: str, frame: Frame) -> list[Item]:
     silos = silo_lines(curves, metric, scales) if few else bands(curves, metric, scales)
     federation = Line(points=(), colour=VERMILION, width=3)
     drawn, label = curve(curves.of(metric), scales, federation, "federation", bold=True)
-    labels = [*silos[1], *label]
-    items = [title, *grid(scales, frame), *silos[0], *drawn, *failure_marks(curves, scales, frame)]
-    return [*items, *best_mark(curves, metric, scales, frame), *end_labels(labels, frame)]
+    labelled = end_labels([*silos[1], *label], frame)
+    lines = grid(scales, frame, [item for item in labelled if isinstance(item, Text)])
+    items = [title, *lines, *silos[0], *drawn, *failure_marks(curves, scales, frame)]
+    return [*items, *best_mark(curves, metric, scales, frame), *labelled]
 
 
 def empty(curves: Curves, metric: str, frame: Frame) -> list[Item]:
@@ -171,7 +172,7 @@ def key(label: Label, x: float, y: float, frame: Frame) -> list[Item]:
     """A stub of the line itself, then its name and value."""
     size = 12.0 if label.bold else 11.0
     colour = label.line.colour if label.line and label.bold else INK
-    start = x + 18 if label.line else x + 2
+    start = x + KEY if label.line else x + 2
     room, wide = frame.labels - (start - x) - 18, size * (BOLD if label.bold else 1)
     value = f" {label.value}"
     if label.lead and width(label.lead + label.name + value, wide) > room:
@@ -180,5 +181,5 @@ def key(label: Label, x: float, y: float, frame: Frame) -> list[Item]:
     text = Text(x=start, y=y + 4, text=words, size=size, colour=colour, bold=label.bold)
     if label.line is None:
         return [text]
-    points = ((x, y), (x + 14, y))
+    points = ((x, y), (x + KEY - 4, y))
     return [Line(points=points, colour=label.line.colour, width=label.line.width, dash=label.line.dash), text]

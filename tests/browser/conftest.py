@@ -195,6 +195,7 @@ class LabPage:
         self.command("apputils:change-theme", {"theme": theme})
         light = "true" if theme == LIGHT else "false"
         self.page.wait_for_function("light => document.body.dataset.jpThemeLight === light", arg=light)
+        self.page.wait_for_selector("#jupyterlab-splash", state="detached")
 
     def command(self, name: str, arguments: dict[str, Any] | None = None) -> None:
         """Call one of JupyterLab's commands; not awaited, since some end only when a dialog does."""

@@ -20,18 +20,30 @@ def shoot(lab_page: Any, name: str) -> None:
         lab_page.page.screenshot(path=Path(folder) / f"{name}.png")
 
 
+# The height of the live view in every frame that the browser paints.
+RECORD = """() => {
+  window.heights = new Set();
+  const tick = () => {
+    for (const svg of document.querySelectorAll('.jp-OutputArea-output svg[role=img]'))
+      window.heights.add(svg.closest('.jp-OutputArea').offsetHeight);
+    requestAnimationFrame(tick);
+  };
+  tick();
+}"""
+
+
 def frames(lab_page: Any, least: int) -> list[str]:
     """Distinct frames of the live view, in order, until there are `least` of them."""
     seen: list[str] = []
-    heights = set()
+    lab_page.page.evaluate(RECORD)
     end = time.monotonic() + 60
     while len(seen) < least and time.monotonic() < end:
         for html in lab_page.outputs("svg[role=img]"):
             if html not in seen:
                 seen.append(html)
-        heights.update(lab_page.page.eval_on_selector_all("svg[role=img]", "n => n.map(e => e.clientHeight)"))
         time.sleep(0.05)
-    assert len(heights) <= 1, f"the picture jumps: {heights}"
+    heights = lab_page.page.evaluate("() => [...window.heights]")
+    assert len(heights) == 1, f"the picture jumps: {heights}"
     return seen
 
 
@@ -98,12 +110,55 @@ def test_the_saved_picture_needs_neither_kernel_nor_trust(lab_page: Any) -> None
     shoot(lab_page, "untrusted")
 
 
-def test_a_page_reloaded_in_the_middle_keeps_its_view(lab_page: Any) -> None:
-    source = f"{SETUP}run = watch(ScriptedRun(story(silos=3, rounds=30), delay=0.05))"
-    lab_page.lab.write("reload.ipynb", source)
+def test_a_page_reloaded_in_the_middle_keeps_its_frame_and_can_watch_again(lab_page: Any) -> None:
+    start = f"{SETUP}run = ScriptedRun(story(silos=3, rounds=20), delay=0.05)"
+    lab_page.lab.write("reload.ipynb", start, "_ = watch(run)")
     lab_page.open("reload.ipynb")
     lab_page.run_all()
     frames(lab_page, least=3)
     lab_page.save()
-    saved = lab_page.lab.read("reload.ipynb").cells[0].outputs
+    saved = lab_page.lab.read("reload.ipynb").cells[1].outputs
     assert [set(output.data) for output in saved] == [{"text/html", "text/plain"}]
+
+    lab_page.page.reload()
+    lab_page.open("reload.ipynb")
+    lab_page.page.locator("svg[role=img]").wait_for()
+    lab_page.page.locator(".jp-CodeCell").nth(1).locator(".jp-InputArea-editor").click()
+    lab_page.command("notebook:run-cell")
+    lab_page.page.locator(".jp-OutputArea-output img").wait_for()
+    lab_page.wait_until_idle()
+    lab_page.save()
+    (output,) = lab_page.lab.read("reload.ipynb").cells[1].outputs
+    assert "completed after 20 rounds" in output.data["image/svg+xml"]
+
+
+def test_the_live_view_reads_in_the_dark_theme(lab_page: Any) -> None:
+    lab_page.lab.write("dark.ipynb", f"{SETUP}run = watch(ScriptedRun(story(silos=5, rounds=40), delay=0.02))")
+    lab_page.open("dark.ipynb", theme="JupyterLab Dark")
+    lab_page.run_all()
+    frames(lab_page, least=30)
+    shoot(lab_page, "live_5_dark")
+    background = lab_page.page.evaluate(
+        "() => getComputedStyle(document.querySelector('.jp-Notebook')).backgroundColor.match(/[0-9]+/g).map(Number)"
+    )
+    assert max(background[:3]) < 64, "the theme is not dark"
+    colours = lab_page.page.eval_on_selector_all(
+        "svg[role=img] text", "nodes => [...new Set(nodes.map(node => getComputedStyle(node).fill))]"
+    )
+    assert len(colours) >= 2
+    assert all(contrast(rgb(colour), background[:3]) >= 3 for colour in colours)
+
+
+def rgb(colour: str) -> list[int]:
+    return [int(part) for part in colour.removeprefix("rgb(").rstrip(")").split(",")]
+
+
+def contrast(a: list[int], b: list[int]) -> float:
+    """The contrast ratio of two sRGB colours, as WCAG 2 defines it; 3 is its least for large or bold marks."""
+
+    def luminance(colour: list[int]) -> float:
+        linear = [c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in colour]
+        return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    high, low = sorted((luminance(a), luminance(b)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
