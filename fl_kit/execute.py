@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fl_kit.batches import EVALUATION_BATCH, call
+from fl_kit.batches import EVALUATION_BATCH, DatasetRows, call
 from fl_kit.errors import FlKitError, MessageError, QuorumLost, StepFailed, Stopped, TaskError
 from fl_kit.events import GLOBAL, SILO_LEFT_OUT, STEP_FAILED, Event, metric_event, now
 from fl_kit.local import evaluate
@@ -120,7 +120,7 @@ def measure(ctx: StepContext, inputs: Inputs) -> Outputs:
     for standardizer in standardizers(module).values():
         standardizer.measure()
     module.eval()
-    with torch.no_grad():
+    with torch.no_grad(), seeded(ctx.seed, ctx.step.id, "operations"):
         for batch, _ in rows.batches(EVALUATION_BATCH):
             call(module, batch)
     return {"update": leave(ctx, Update(delta={}, weight=float(len(rows)), extra=measured_sums(module)))}
@@ -129,6 +129,8 @@ def measure(ctx: StepContext, inputs: Inputs) -> Outputs:
 def init(ctx: StepContext, inputs: Inputs) -> Outputs:
     """At the orchestrator: state 0, the shared start."""
     module = ctx.bench.first_model()
+    if not any(p.requires_grad for p in module.parameters()):
+        raise TaskError(f"{ctx.task.name}.model() has nothing to train: no parameter has requires_grad=True")
     if standardizers(module):
         apply_sums(module, (update.extra for update in inputs["updates"]))
     params = ModelState(module, torch.device("cpu")).snapshot()
@@ -157,14 +159,20 @@ def arrival_sums(ctx: StepContext, state: State, memory: Memory | None) -> Tenso
 
 @contextmanager
 def drawing(ctx: StepContext) -> Iterator[None]:
-    """Redirect the random operations of a model that has any; the first fit on a bench finds out."""
-    if not ctx.bench.draws:
+    """Redirect random operations where there are any; the first fit on a bench finds out.
+
+    For a Dataset each silo's first fit does, and a task's own fit is always watched: it may draw in some
+    rounds only.
+    """
+    rows = ctx.rows("train" if ctx.step.op == "fit" else "test")
+    whose = ctx.step.party if isinstance(rows, DatasetRows) else ""
+    if not ctx.bench.draws.get(whose, True) and ctx.task.fit is None:
         yield
         return
     with seeded(ctx.seed, ctx.step.id, "operations") as draws:
         yield
     if ctx.step.op == "fit":
-        ctx.bench.draws = draws.drew
+        ctx.bench.draws.setdefault(whose, draws.drew)
 
 
 def aggregate(ctx: StepContext, inputs: Inputs) -> Outputs:

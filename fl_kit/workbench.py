@@ -36,8 +36,8 @@ class Workbench:
         self.device = choose_device(device)
         self.loss = task.loss.to(self.device) if isinstance(task.loss, nn.Module) else task.loss
         self.measure_loss = measuring(task.loss)
-        self.draws = True
-        """Whether training draws random numbers; the first fit finds out, and later ones need no watch."""
+        self.draws: dict[str, bool] = {}
+        """Whether training draws random numbers: of a silo with a Dataset, and under "" of all others."""
         self._load = load
         self._model: ModelState | None = None
         self._rows: dict[tuple[str, str], Rows] = {}
