@@ -60,6 +60,8 @@ class ModelState:
         if not self._checked:
             check_same_model(self._all, params)
             self._checked = True
+        for name, (owner, key) in self._owners.items():
+            setattr(owner, key, self.buffers[name])  # a model may have assigned it anew
         torch._foreach_copy_(list(self._all.values()), [params[name] for name in self._all])
         self._loaded = params
 
@@ -73,7 +75,8 @@ class ModelState:
 
     def buffer_delta(self, start: Tensors) -> Tensors:
         """Now − start for each buffer that travels, on the CPU."""
-        return self._difference(self.moving_buffers, start)
+        places = {name: self._owners[name] for name in self.moving_buffers}
+        return self._difference({name: getattr(owner, key).detach() for name, (owner, key) in places.items()}, start)
 
     def _difference(self, values: Tensors, start: Tensors) -> Tensors:
         if not values:
@@ -81,6 +84,12 @@ class ModelState:
         names = list(values)
         now = [values[name].to("cpu") for name in names]
         return dict(zip(names, torch._foreach_sub(now, [start[name] for name in names]), strict=True))
+
+    @cached_property
+    def _owners(self) -> dict[str, tuple[nn.Module, str]]:
+        """Buffer → the module that has it, and its name there: what it is now, if the model assigns it anew."""
+        places = {name: name.rpartition(".") for name in self.buffers}
+        return {name: (self.module.get_submodule(path), key) for name, (path, _, key) in places.items()}
 
     @cached_property
     def _all(self) -> Tensors:
