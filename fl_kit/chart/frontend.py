@@ -10,7 +10,7 @@ FrontEnd = Literal["live", "static", "text"]
 """live: an output updated in place; static: one picture at the end; text: a line in a terminal."""
 
 VARIABLE = "FL_KIT_DISPLAY"
-"""The environment variable that overrules detection."""
+"""The environment variable that overrules detection; outside a notebook there is only text."""
 
 
 def front_end() -> FrontEnd:
@@ -19,11 +19,13 @@ def front_end() -> FrontEnd:
     JupyterLab, Notebook 7 and VS Code say which cell they run, nbclient and papermill do not: nobody
     watches there. Colab updates outputs in place; voila shows a blocking cell's output at its end.
     """
-    if asked := os.environ.get(VARIABLE):
-        return named(asked)
+    asked = os.environ.get(VARIABLE)
     shell = notebook_shell()
+    chosen = named(asked) if asked else None
     if shell is None:
         return "text"
+    if chosen:
+        return chosen
     if os.environ.get("SERVER_SOFTWARE", "").startswith("voila"):
         return "static"
     watched = cell_id(shell.kernel) or "__vsc_ipynb_file__" in shell.user_ns or "google.colab" in sys.modules

@@ -10,7 +10,7 @@ from fl_kit.chart.scene import BLUE, GREY, VERMILION, Box, Item, Scene, Text
 from fl_kit.chart.small import height, small_panels
 from fl_kit.chart.words import description, progress_line, trouble_line
 
-WIDTH = 920
+WIDTH = 960
 HEADER = 60
 PANEL = 286
 AXIS = 50
@@ -39,7 +39,7 @@ def picture(curves: Curves, metrics: tuple[str, ...] | None = None, now: float =
 def frame(i: int, panels: int) -> Frame:
     """The plot of panel `i`: the whole width for a single one, else half of it."""
     wide = panels == 1
-    labels = 200.0 if wide else 166.0
+    labels = 200.0 if wide else 180.0
     space = WIDTH if wide else WIDTH / 2
     return Frame(
         left=(0 if wide else (i % 2) * space) + AXIS,

@@ -16,6 +16,7 @@ MOST_LINES = 8
 """More silos than this are drawn as bands: more lines cannot be told apart."""
 
 LABEL_GAP = 13.0
+SIZE = 11.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,26 +160,41 @@ def end_labels(labels: Sequence[Label], frame: Frame) -> list[Item]:
         return []
     x = max(label.end[0] for label in labels) + 12
     heights = spread([label.end[1] for label in labels], LABEL_GAP, frame.top, frame.bottom)
+    brief = any(label.lead and not fits(label, frame) for label in labels)
     items: list[Item] = []
     for label, y in zip(labels, heights, strict=True):
         end_x, end_y = label.end
         if abs(end_y - y) > 3 or x - end_x > 13:
             items.append(Line(points=((end_x + 3, end_y), (x - 2, y)), colour=GREY, width=0.7, opacity=0.5))
-        items += key(label, x, y, frame)
+        items += key(label, x, y, frame, brief)
     return items
 
 
-def key(label: Label, x: float, y: float, frame: Frame) -> list[Item]:
-    """A stub of the line itself, then its name and value."""
-    size = 12.0 if label.bold else 11.0
+def fits(label: Label, frame: Frame) -> bool:
+    """Whether a label of the plain size fits beside the plot in full."""
+    return width(f"{label.lead}{label.name} {label.value}", SIZE) <= room(label, frame)
+
+
+def room(label: Label, frame: Frame) -> float:
+    return frame.labels - indent(label) - 16
+
+
+def indent(label: Label) -> float:
+    return KEY if label.line else 2.0
+
+
+def key(label: Label, x: float, y: float, frame: Frame, brief: bool) -> list[Item]:
+    """A stub of the line itself, then its name and value.
+
+    brief  a band's edges are named without their values, which can be read off the axis
+    """
+    size = SIZE + 1 if label.bold else SIZE
+    wide = size * BOLD if label.bold else size
+    value = "" if brief and label.lead else f" {label.value}"
+    name = shorten(label.name, room(label, frame) - width(label.lead + value, wide), wide)
     colour = label.line.colour if label.line and label.bold else INK
-    start = x + KEY if label.line else x + 2
-    room, wide = frame.labels - (start - x) - 18, size * (BOLD if label.bold else 1)
-    value = f" {label.value}"
-    if label.lead and width(label.lead + label.name + value, wide) > room:
-        value = ""  # a band's edge can be read off the axis, its silo's name cannot
-    words = f"{label.lead}{shorten(label.name, room - width(label.lead + value, wide), wide)}{value}"
-    text = Text(x=start, y=y + 4, text=words, size=size, colour=colour, bold=label.bold)
+    words = f"{label.lead}{name}{value}"
+    text = Text(x=x + indent(label), y=y + 4, text=words, size=size, colour=colour, bold=label.bold)
     if label.line is None:
         return [text]
     points = ((x, y), (x + KEY - 4, y))

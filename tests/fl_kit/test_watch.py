@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -200,6 +201,15 @@ def test_in_a_script_the_summary_is_printed(
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("run scripted: FedAvg · completed after 5 rounds · auc 0.")
     assert "loss" not in line
+
+
+def test_importing_watch_loads_nothing_heavy() -> None:
+    heavy = ("torch", "matplotlib", "IPython", "ipywidgets", "pandas", "numpy")
+    code = f"import sys, fl_kit.watch; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, cwd=SCRIPTS.parents[2], capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.strip() == "[]"
 
 
 def execute(folder: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> nbformat.NotebookNode:

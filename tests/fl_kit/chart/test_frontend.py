@@ -78,3 +78,10 @@ def test_a_wrong_variable_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "lively")
     with pytest.raises(FlKitError, match=r"FL_KIT_DISPLAY is 'lively'; it may be live, static, text"):
         front_end()
+
+
+@pytest.mark.parametrize("asked", ["live", "static", "text"])
+def test_outside_a_notebook_there_is_only_text(monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
+    use_shell(monkeypatch, None)
+    monkeypatch.setenv(VARIABLE, asked)
+    assert front_end() == "text"
