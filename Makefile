@@ -24,7 +24,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 .DELETE_ON_ERROR:
 
 help:
-	@echo 'make demo       train across four hospitals: build/demo/ gets the notebook, its picture and a web page'
+	@echo 'make demo       train across four hospitals: build/demo/ gets the notebook, its pictures and a web page'
 	@echo 'make lab        open the notebooks in JupyterLab'
 	@echo 'make test       lint, format, types, clean notebooks, all tests'
 	@echo 'make bench      time the workloads against the plain torch loop'

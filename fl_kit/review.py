@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fl_kit.plan import ORCHESTRATOR, Plan, Step, describe_inputs, describe_outputs, rounds_of
-from fl_kit.silo import Federation
+from fl_kit.silo import Federation, readable_path
 from fl_kit.table import Shown, Table
 from fl_kit.task import Task
 
@@ -38,20 +38,25 @@ class Review(Shown):
             for party in (*self.plan.silos, ORCHESTRATOR)
             for op, steps in self._by_op(party).items()
         ]
-        strategy = self.job["strategy"]
-        settings = ", ".join(f"{name}={value}" for name, value in strategy["settings"].items())
         return Table(
             columns=["party", "where", "step", "rounds", "reads", "writes"],
             rows=rows,
-            title=f"{strategy['class'].rpartition('.')[2]}({settings}), {self.plan.rounds} rounds",
+            title=f"{self.algorithm}, {self.plan.rounds} rounds",
             note=f"{self.task.name}.py, sha256 {self.task.sha256}",
         )
+
+    @property
+    def algorithm(self) -> str:
+        """The strategy with every setting, as it is written to job.json."""
+        settings = self.job["strategy"]["settings"].items()
+        name = self.job["strategy"]["class"].rpartition(".")[2]
+        return f"{name}({', '.join(f'{key}={value}' for key, value in settings if value is not None)})"
 
     def where(self, party: str) -> str:
         """Compute and datastore, or the local folder."""
         place = self.federation.orchestrator if party == ORCHESTRATOR else self.federation[party]
         parts = [part for part in (place.compute, place.datastore) if part]
-        return " · ".join(parts) or (self.federation[party].data if party != ORCHESTRATOR else "here")
+        return " · ".join(parts) or (readable_path(self.federation[party].data) if party != ORCHESTRATOR else "here")
 
     def _by_op(self, party: str) -> dict[str, list[Step]]:
         kinds: dict[str, list[Step]] = {}

@@ -160,11 +160,20 @@ class Federation(Shown):
     def table(self) -> Table:
         """One row per silo; columns that are empty everywhere are left out."""
         columns = [name for name in SHOWN if name == "name" or any(getattr(silo, name) for silo in self.silos)]
-        rows = [[getattr(silo, name) for name in columns] for silo in self.silos]
+        rows = [
+            [readable_path(silo.data) if name == "data" else getattr(silo, name) for name in columns]
+            for silo in self.silos
+        ]
         return Table(columns=["silo", *columns[1:]], rows=rows, title=f"Federation of {len(self)} silos")
 
 
 SHOWN = ("name", "region", "compute", "datastore", "instance_type", "identity", "data")
+
+
+def readable_path(data: str) -> str:
+    """A local folder as seen from the working directory; anything else as it is."""
+    path = Path(data)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else data
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -1,5 +1,6 @@
 """Tables as plain text and as static HTML, for the reprs of public results."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -7,15 +8,21 @@ from html import escape
 Cell = str | int | float | None
 
 
-def show(cell: Cell) -> str:
-    """A cell as text: floats with four significant digits, None as a dash."""
+def show(cell: Cell, decimals: int = 4) -> str:
+    """A cell as text: whole numbers with thousands apart, floats with so many decimals, None as a dash."""
     if cell is None:
         return "–"
     if isinstance(cell, float):
-        return f"{cell:.4g}"
+        return f"{cell:,.{decimals}f}"
     if isinstance(cell, int):
         return f"{cell:,}"
     return cell
+
+
+def decimals_for(column: Sequence[Cell]) -> int:
+    """How many decimals give the largest float of a column four significant digits; at most eight."""
+    sizes = [abs(cell) for cell in column if isinstance(cell, float) and math.isfinite(cell) and cell]
+    return min(max(3 - math.floor(math.log10(max(sizes))), 0), 8) if sizes else 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +39,7 @@ class Table:
 
     def text(self) -> str:
         """The table for a terminal."""
-        cells = [[show(cell) for cell in row] for row in self.rows]
-        grid = [list(self.columns), *cells]
+        grid = [list(self.columns), *self.shown()]
         widths = [max(len(row[i]) for row in grid) for i in range(len(self.columns))]
         lines = [
             "  ".join(
@@ -55,15 +61,20 @@ class Table:
         body = "".join(
             "<tr>"
             + "".join(
-                f'<td style="{style};padding:2px 10px;white-space:nowrap">{escape(show(cell))}</td>'
+                f'<td style="{style};padding:2px 10px;white-space:nowrap">{escape(cell)}</td>'
                 for style, cell in zip(align, row, strict=True)
             )
             + "</tr>"
-            for row in self.rows
+            for row in self.shown()
         )
         title = f"<div><b>{escape(self.title)}</b></div>" if self.title else ""
         note = f"<div>{escape(self.note)}</div>" if self.note else ""
         return f"{title}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{note}"
+
+    def shown(self) -> list[list[str]]:
+        """Every cell as text; a column's floats have as many decimals each, four digits for the largest."""
+        decimals = [decimals_for([row[i] for row in self.rows]) for i in range(len(self.columns))]
+        return [[show(cell, places) for cell, places in zip(row, decimals, strict=True)] for row in self.rows]
 
     def _is_number(self, column: int) -> bool:
         cells = [row[column] for row in self.rows if row[column] is not None]

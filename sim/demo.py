@@ -1,4 +1,4 @@
-"""The demo as a command: run a notebook, keep it, its last picture and a web page, and say the verdict.
+"""The demo as a command: run a notebook, keep it, its pictures and a web page, and say the verdict.
 
 python -m sim.demo notebooks/00_first_federation.ipynb build/demo
 """
@@ -18,10 +18,10 @@ VERDICT = "verdict"
 
 @dataclass(frozen=True, kw_only=True)
 class Demo:
-    """What a demo leaves: the executed notebook, its last picture, the page, and the verdict's sentence."""
+    """What a demo leaves: the executed notebook, its pictures, the page, and the verdict's sentence."""
 
     notebook: Path
-    picture: Path
+    pictures: tuple[Path, ...]
     page: Path
     verdict: str
 
@@ -37,11 +37,10 @@ def run(source: Path, folder: Path) -> Demo:
     cells = execute(source, executed)
     demo = Demo(
         notebook=executed,
-        picture=folder / "convergence.png",
+        pictures=save_pictures(cells, executed),
         page=executed.with_suffix(".html"),
         verdict=verdict(cells, executed),
     )
-    demo.picture.write_bytes(last_picture(cells, executed))
     demo.page.write_text(as_page(executed), encoding="utf-8")
     return demo
 
@@ -59,12 +58,18 @@ def execute(source: Path, executed: Path) -> list[Any]:
     return list(done.cells)
 
 
-def last_picture(cells: list[Any], executed: Path) -> bytes:
-    """The last PNG among the cells' outputs; raises FlKitError if there is none."""
-    for output in reversed([output for cell in cells for output in cell.get("outputs", [])]):
-        if "image/png" in output.get("data", {}):
-            return base64.b64decode(output["data"]["image/png"])
-    raise FlKitError(f"{executed} shows no picture (image/png)")
+def save_pictures(cells: list[Any], executed: Path) -> tuple[Path, ...]:
+    """Each cell's PNG as a file named by the cell's id, beside the notebook; raises FlKitError if there is none."""
+    saved: dict[Path, None] = {}
+    for cell in cells:
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                path = executed.with_name(f"{cell['id']}.png")
+                path.write_bytes(base64.b64decode(output["data"]["image/png"]))
+                saved[path] = None
+    if not saved:
+        raise FlKitError(f"{executed} shows no picture (image/png)")
+    return tuple(saved)
 
 
 def verdict(cells: list[Any], executed: Path) -> str:
@@ -102,7 +107,8 @@ def main(arguments: list[str] | None = None) -> None:
         demo = run(chosen.notebook, chosen.folder)
     except FlKitError as error:
         sys.exit(str(error))
-    print(f"notebook  {demo.notebook}\nweb page  {demo.page}\npicture   {demo.picture}\n\n{demo.verdict}")
+    pictures = ", ".join(map(str, demo.pictures))
+    print(f"notebook  {demo.notebook}\nweb page  {demo.page}\npictures  {pictures}\n\n{demo.verdict}")
 
 
 if __name__ == "__main__":

@@ -22,21 +22,20 @@ def notebook(path: Path, *sources: str, verdict: str = "print('a table')\nprint(
     return path
 
 
-def shown(*pictures: bytes) -> list[dict[str, object]]:
-    return [
-        {"outputs": [{"data": {"image/png": base64.b64encode(data).decode(), "text/plain": "<Image>"}}]}
-        for data in pictures
-    ]
+def shown(name: str, *pictures: bytes) -> dict[str, object]:
+    return {"id": name, "outputs": [{"data": {"image/png": base64.b64encode(data).decode()}} for data in pictures]}
 
 
-def test_the_last_picture_is_the_one() -> None:
-    cells = [*shown(FIRST, LAST), {"outputs": [{"text": "after it"}]}, {"cell_type": "markdown"}]
-    assert demo.last_picture(cells, Path("n.ipynb")) == LAST
+def test_each_cells_last_picture_is_kept_under_the_cells_name(tmp_path: Path) -> None:
+    cells = [shown("skew", FIRST), shown("run", FIRST, LAST), {"id": "x", "outputs": [{"text": "words"}]}, {"id": "y"}]
+    assert demo.save_pictures(cells, tmp_path / "n.ipynb") == (tmp_path / "skew.png", tmp_path / "run.png")
+    assert (tmp_path / "skew.png").read_bytes() == FIRST
+    assert (tmp_path / "run.png").read_bytes() == LAST
 
 
-def test_no_picture_is_an_error() -> None:
+def test_no_picture_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FlKitError, match=r"n\.ipynb shows no picture"):
-        demo.last_picture([{"outputs": [{"text": "words"}]}], Path("n.ipynb"))
+        demo.save_pictures([{"id": "x", "outputs": [{"text": "words"}]}], tmp_path / "n.ipynb")
 
 
 @pytest.mark.parametrize(
@@ -68,7 +67,8 @@ def test_a_notebook_runs_in_its_own_folder_and_leaves_everything(
 
     assert (tmp_path / "here.txt").is_file()
     assert source.read_bytes() == before
-    assert (tmp_path / "out" / "convergence.png").read_bytes() == LAST
+    pictures = [nbformat.read(source, as_version=4).cells[i].id for i in (1, 2)]
+    assert [(tmp_path / "out" / f"{name}.png").read_bytes() for name in pictures] == [FIRST, LAST]
     assert "federated beats silo-only" in (tmp_path / "out" / "small.html").read_text(encoding="utf-8")
     executed = nbformat.read(tmp_path / "out" / "small.ipynb", as_version=4)
     assert executed.cells[-1].outputs[0].text.startswith("a table")

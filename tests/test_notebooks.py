@@ -1,0 +1,98 @@
+"""Every notebook: clean when committed, and run by papermill with small parameters."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import pytest
+from traitlets.config import Config
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SMALL: dict[str, dict[str, Any]] = {"00_first_federation": {"rounds": 3, "comparisons": 2}}
+"""Parameters that make a notebook quick; each notebook needs an entry."""
+
+ENCRYPTED = Config(KernelManager={"transport_encryption": "auto"})
+
+
+def by_name(path: Path) -> str:
+    return path.stem
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=by_name)
+def notebook(request: pytest.FixtureRequest) -> Path:
+    path: Path = request.param
+    return path
+
+
+def test_it_is_committed_without_outputs(notebook: Path) -> None:
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    assert [c["id"] for c in cells if c.get("outputs") or c.get("execution_count")] == []
+
+
+def test_it_has_one_cell_of_parameters_that_papermill_understands(notebook: Path) -> None:
+    cells = nbformat.read(notebook, as_version=4).cells
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in cells) == 1
+    assert SMALL[notebook.stem].keys() <= papermill.inspect_notebook(str(notebook)).keys()
+
+
+@pytest.mark.slow
+@pytest.mark.real
+def test_it_runs_and_says_the_same_twice(notebook: Path, tmp_path: Path) -> None:
+    first, second = (run(notebook, tmp_path / name) for name in ("first", "second"))
+    assert pictures(first) >= 1
+    assert verdict(first) == verdict(second)
+    assert digests(first) == digests(second)
+    # what the notebook writes beside itself is what is committed beside it
+    for written in (tmp_path / "first").glob("*.py"):
+        assert written.read_text(encoding="utf-8") == (notebook.parent / written.name).read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.real
+def test_one_picture_and_one_line_stay_of_what_was_watched(tmp_path: Path) -> None:
+    cells = run(ROOT / "notebooks" / "00_first_federation.ipynb", tmp_path)
+    watched = next(cell for cell in cells if cell.id == "run")
+    kinds = [output.output_type for output in watched.outputs]
+    assert sorted(kinds) == ["display_data", "stream"]
+    picture = next(output for output in watched.outputs if output.output_type == "display_data")
+    assert {"image/png", "image/svg+xml"} <= picture.data.keys()
+    line = next(output for output in watched.outputs if output.output_type == "stream").text
+    assert line.strip().count("\n") == 0
+    assert "completed after 3 rounds" in line
+
+
+def run(notebook: Path, folder: Path) -> list[Any]:
+    """The executed cells, run in a folder of their own."""
+    folder.mkdir(exist_ok=True)
+    done = papermill.execute_notebook(
+        notebook,
+        folder / notebook.name,
+        parameters=SMALL[notebook.stem],
+        cwd=folder,
+        kernel_name="python3",
+        progress_bar=False,
+        config=ENCRYPTED,
+    )
+    return list(done.cells)
+
+
+def outputs(cells: list[Any]) -> list[Any]:
+    return [output for cell in cells for output in cell.get("outputs", [])]
+
+
+def pictures(cells: list[Any]) -> int:
+    return sum("image/png" in output.get("data", {}) for output in outputs(cells))
+
+
+def verdict(cells: list[Any]) -> str:
+    tagged = [cell for cell in cells if "verdict" in cell.metadata.get("tags", [])]
+    return "".join(str(output.get("text", "")) for output in outputs(tagged))
+
+
+def digests(cells: list[Any]) -> list[str]:
+    """Every result that is a sha256."""
+    texts = [str(output.get("data", {}).get("text/plain", "")).strip("'") for output in outputs(cells)]
+    return [text for text in texts if len(text) == 64 and set(text) <= set("0123456789abcdef")]
