@@ -1,18 +1,20 @@
 """What travels to a silo: the task's source, fl-kit's source, job.json and plan.json, under one manifest.
 
 The manifest holds the sha256 of every file, and its own sha256 is the bundle's digest: what a silo's owner
-approves. A bundle of the same job, plan and fl-kit is the same to the byte wherever it is made.
+approves. A bundle of the same job, plan and fl-kit is the same to the byte wherever it is made: sources have
+LF line ends, whatever the checkout has.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from fl_kit.errors import BundleError
 from fl_kit.job import Job
 from fl_kit.plan import Plan
+from fl_kit.source import canonical
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -30,79 +32,115 @@ class Bundle:
     digest: str
 
     def job(self) -> Job:
-        """The job, with its task made from the source in the bundle."""
-        text = (self.folder / "job.json").read_text(encoding="utf-8")
-        name = json.loads(text)["task"]["name"]
-        return Job.from_json(text, (self.folder / "task" / f"{name}.py").read_text(encoding="utf-8"))
+        """The job, with its task made from the source in the bundle; raises BundleError if it holds none."""
+        try:
+            text = (self.folder / "job.json").read_text(encoding="utf-8")
+            name = json.loads(text)["task"]["name"]
+            source = (self.folder / "task" / f"{name}.py").read_text(encoding="utf-8")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BundleError(f"the bundle in {self.folder} holds no job: {error!r}") from error
+        return Job.from_json(text, source)
 
     def plan(self) -> Plan:
-        """The plan."""
-        return Plan.from_json((self.folder / "plan.json").read_text(encoding="utf-8"))
+        """The plan; raises BundleError if it holds none."""
+        try:
+            text = (self.folder / "plan.json").read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise BundleError(f"the bundle in {self.folder} holds no plan: {error!r}") from error
+        return Plan.from_json(text)
 
 
 def write_bundle(job: Job, plan: Plan, folder: str | Path) -> Bundle:
     """Write what travels into a folder that is new or empty.
 
-    Raises BundleError if the folder holds anything else.
+    Raises BundleError if the folder holds anything else, or cannot be written.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()):
-        raise BundleError(f"{folder} is not empty; a bundle gets a folder of its own")
     files = dict(contents(job, plan))
-    for name, data in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    manifest = {"format": FORMAT, "files": {name: bytes_digest(files[name]) for name in sorted(files)}}
-    data = (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode()
-    (folder / MANIFEST).write_bytes(data)
-    return Bundle(folder=folder, digest=bytes_digest(data))
+    manifest = manifest_of({name: bytes_digest(data) for name, data in files.items()})
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise BundleError(f"{folder} is not empty; a bundle gets a folder of its own")
+        for name, data in {**files, MANIFEST: manifest}.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+    except OSError as error:
+        raise BundleError(f"the bundle cannot be written to {folder}: {error.strerror}") from error
+    return Bundle(folder=folder, digest=bytes_digest(manifest))
 
 
 def contents(job: Job, plan: Plan) -> Iterator[tuple[str, bytes]]:
     """Name → bytes of every file but the manifest."""
     yield "job.json", job.to_json().encode()
     yield "plan.json", plan.to_json().encode()
-    yield f"task/{job.task.name}.py", job.task.source.encode()
+    yield f"task/{job.task.name}.py", canonical(job.task.source)
     package = Path(__file__).parent
-    for path in sorted(package.rglob("*")):
-        if path.suffix in (".py", ".txt") and "__pycache__" not in path.parts:
-            yield f"fl_kit/{path.relative_to(package).as_posix()}", path.read_bytes()
+    for path in package.rglob("*"):
+        place = path.relative_to(package)
+        hidden = any(part.startswith((".", "__pycache__")) for part in place.parts)  # an editor's, or Python's own
+        if path.suffix in (".py", ".txt") and not hidden:
+            yield f"fl_kit/{place.as_posix()}", canonical(path.read_bytes())
 
 
-def verify(folder: str | Path, digest: str = "") -> Bundle:
+def manifest_of(files: Mapping[str, str]) -> bytes:
+    """The manifest of files, given name → sha256."""
+    return (json.dumps({"format": FORMAT, "files": dict(files)}, indent=1, sort_keys=True) + "\n").encode()
+
+
+def verify(folder: str | Path, digest: str = "", *, byte_code: bool = False) -> Bundle:
     """The bundle in a folder, if every file is there and as its manifest says, and no other file is.
 
-    digest  if given, what the manifest's own sha256 must be
+    digest     if given, what the manifest's own sha256 must be
+    byte_code  accept what Python keeps in `__pycache__` when it runs the bundle's fl-kit in place. Python
+               prefers it to the source, so leave this off for a folder that somebody else wrote
 
     Raises BundleError that names the first file at fault.
     """
     folder = Path(folder)
     try:
         data = (folder / MANIFEST).read_bytes()
-        expected = json.loads(data)["files"]
-        found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if is_content(path)}
+        found = {name: bytes_digest(path.read_bytes()) for name, path in files_in(folder, byte_code=byte_code)}
     except OSError as error:
-        raise BundleError(f"{folder} holds no bundle: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"{folder / MANIFEST} is damaged: {error!r}") from error
+        raise BundleError(f"{folder} holds no bundle: {error.filename} cannot be read: {error.strerror}") from error
     if digest and bytes_digest(data) != digest:
         raise BundleError(f"the bundle in {folder} is {bytes_digest(data)}, expected {digest}: it is another one")
-    if odd := sorted(expected.keys() ^ (found.keys() - {MANIFEST})):
-        raise BundleError(
-            f"{odd[0]} is {'missing from' if odd[0] in expected else 'not named by'} the bundle's manifest"
-        )
-    for name, sha256 in expected.items():
-        if bytes_digest(found[name].read_bytes()) != sha256:
-            raise BundleError(f"{name} was changed: its sha256 is not the one in the bundle's manifest")
+    compare_with(listed(data, folder / MANIFEST), found)
+    if data != manifest_of(found):
+        raise BundleError(f"{folder / MANIFEST} was changed: it is not in the form in which bundles are written")
     return Bundle(folder=folder, digest=bytes_digest(data))
+
+
+def files_in(folder: Path, *, byte_code: bool) -> Iterator[tuple[str, Path]]:
+    """Name → path of every file but the manifest; a link counts as a file, wherever it leads."""
+    for path in folder.rglob("*"):
+        place = path.relative_to(folder)
+        ignored = byte_code and path.suffix == ".pyc" and path.parent.name == "__pycache__"
+        if (path.is_file() or path.is_symlink()) and place.as_posix() != MANIFEST and not ignored:
+            yield place.as_posix(), path
+
+
+def listed(data: bytes, file: Path) -> Mapping[str, str]:
+    """Name → sha256, as a manifest lists them."""
+    try:
+        manifest = json.loads(data)
+        if manifest["format"] != FORMAT:
+            raise BundleError(f"{file} is of format {manifest['format']!r}; this fl-kit reads format {FORMAT}")
+        return dict(manifest["files"].items())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BundleError(f"{file} is damaged: {error!r}") from error
+
+
+def compare_with(expected: Mapping[str, str], found: Mapping[str, str]) -> None:
+    """Raise BundleError for the first file that is missing, not listed, or changed."""
+    if odd := sorted(expected.keys() ^ found.keys()):
+        fault = "missing from the bundle" if odd[0] in expected else "not named by the bundle's manifest"
+        raise BundleError(f"{odd[0]} is {fault}")
+    for name, sha256 in expected.items():
+        if found[name] != sha256:
+            raise BundleError(f"{name} was changed: its sha256 is not the one in the bundle's manifest")
 
 
 def bytes_digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def is_content(path: Path) -> bool:
-    """Whether a file counts; byte code that Python left behind does not."""
-    return path.is_file() and "__pycache__" not in path.parts

@@ -91,18 +91,23 @@ def undefined_names(tree: ast.Module, filename: str) -> list[tuple[str, int]]:
 
 
 def digest(source: bytes | str) -> str:
-    """The sha256 (hex) of a source as UTF-8 with LF line ends and no byte order mark.
+    """The sha256 (hex) of a source as `canonical` writes it: the same on every system.
 
-    The same on every system, however an editor or git wrote the line ends.
+    Raises TaskError for bytes that are not UTF-8.
+    """
+    return hashlib.sha256(canonical(source)).hexdigest()
+
+
+def canonical(source: bytes | str) -> bytes:
+    """A source as UTF-8 with LF line ends and no byte order mark, however an editor or git wrote it.
 
     Raises TaskError for bytes that are not UTF-8.
     """
     try:
         text = source.decode("utf-8") if isinstance(source, bytes) else source
-        plain = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").encode("utf-8")
+        return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").encode("utf-8")
     except UnicodeError as error:
         raise TaskError(f"a task's source must be UTF-8 text: {error}") from error
-    return hashlib.sha256(plain).hexdigest()
 
 
 def module_name(path: str | Path) -> str:
