@@ -3,14 +3,17 @@ r"""`python -m fl_kit.step`: one step of a plan, from folders to folders.
     python -m fl_kit.step --bundle BUNDLE --step round_003/cleveland/fit \
         --data FOLDER --input state=FOLDER --input memory=FOLDER --output update=FOLDER --output memory=FOLDER
 
-The bundle is verified before any of its code runs. A step of the orchestrator takes its updates as
-`--input update/cleveland=FOLDER`; where the job has a quorum, a folder that holds no update stands for a
-silo that is left out. Figures are appended to the file named by `--events`, one JSON object a line.
+The bundle is verified before the task's code runs. Where fl-kit itself comes from a bundle that somebody else
+wrote, check that first, with an fl-kit of your own (`fl_kit.bundle.verify`): nothing can vouch for itself.
+
+A step of the orchestrator takes its updates as `--input update/cleveland=FOLDER`; where the job has a quorum, a
+folder that holds no update stands for a silo that is left out. Figures are written to the new file named by
+`--events`, one JSON object a line.
 """
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from fl_kit.bundle import verify
@@ -42,13 +45,13 @@ def run(options: argparse.Namespace) -> None:
     import torch
 
     torch.set_num_threads(options.threads)
-    bundle = verify(options.bundle, options.digest)
+    bundle = verify(options.bundle, options.digest, byte_code=True)
     job, plan = bundle.job(), bundle.plan()
     step = plan.by_id.get(options.step)
     if step is None:
         raise PlanError(f"the plan has no step {options.step!r}")
-    inputs, outputs = dict(options.input), dict(options.output)
-    check_names(step, inputs, outputs, options.data)
+    inputs, outputs = once(options.input), once(options.output)
+    check_names(step, inputs, outputs, options.data, quorum=job.min_silos is not None)
     bench = Workbench(job.task, seed=job.seed, device=job.device)
     log = EventLog(options.events) if options.events else EventLog()
     try:
@@ -60,7 +63,10 @@ def run(options: argparse.Namespace) -> None:
         if options.events:
             log.flush()
     for name, message in found.items():
-        write(message, outputs[name])
+        try:
+            write(message, outputs[name])
+        except OSError as error:
+            raise MessageError(f"output {name} cannot be written to {outputs[name]}: {error.strerror}") from error
 
 
 def messages(job: Job, step: Step, inputs: Mapping[str, str], data: str, emit: Emit) -> Inputs:
@@ -74,21 +80,38 @@ def messages(job: Job, step: Step, inputs: Mapping[str, str], data: str, emit: E
 
 
 def updates(job: Job, step: Step, inputs: Mapping[str, str], emit: Emit) -> Iterator[Update]:
+    """The silos' updates, one by one; where the job has a quorum, a silo without a good one is left out."""
     for silo in step.updates:
         folder = inputs.get(f"update/{silo}", "")
         if job.min_silos is not None and not (folder and complete(folder)):
             emit(left_out(silo, step.round, "it delivered no update"))
             continue
-        update = read(Update, folder)
-        if update.silo != silo:
-            raise MessageError(f"{folder} holds an update of {update.silo!r}, expected one of {silo!r}")
+        try:
+            update = read(Update, folder)
+            if update.silo != silo:
+                raise MessageError(f"{folder} holds an update of {update.silo!r}")
+        except MessageError as error:
+            if job.min_silos is None:
+                raise MessageError(f"the update of {silo}: {error}") from error
+            emit(left_out(silo, step.round, f"malformed update: {error}"))
+            continue
         yield update
 
 
-def check_names(step: Step, inputs: Mapping[str, str], outputs: Mapping[str, str], data: str) -> None:
-    """Raise PlanError unless just the plan's inputs and outputs are given."""
+def once(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Name → folder; raises PlanError for a name that is given twice."""
+    found: dict[str, str] = {}
+    for name, folder in pairs:
+        if name in found:
+            raise PlanError(f"{name} is given twice: {found[name]} and {folder}")
+        found[name] = folder
+    return found
+
+
+def check_names(step: Step, inputs: Mapping[str, str], outputs: Mapping[str, str], data: str, *, quorum: bool) -> None:
+    """Raise PlanError unless just the plan's inputs and outputs are given; with a quorum, an update may lack."""
     expected = {name for name in step.inputs if name != "data"}
-    optional = {name for name in expected if name.startswith("update/")}
+    optional = {name for name in expected if quorum and name.startswith("update/")}
     if inputs.keys() - expected or (expected - optional) - inputs.keys():
         raise PlanError(f"{step.id} takes the inputs {sorted(expected)}, was given {sorted(inputs)}")
     if outputs.keys() != step.outputs.keys():
