@@ -48,7 +48,7 @@ class Comparison(Shown):
         """By how much the federation is better than another way: (mean, half-width of its 95 % interval).
 
         Over the seeds, paired by seed, by Student's t; positive is better whatever the metric's direction.
-        The half-width is nan for a single seed.
+        The half-width is nan for a single seed, both are where the metric is not a number for some seed.
         """
         sign = 1.0 if self.better == "higher" else -1.0
         pairs = zip(self.values[FEDERATED], self.values[over], strict=True)
@@ -62,11 +62,11 @@ class Comparison(Shown):
     def _against(self, other: str, *, short: bool = False) -> str:
         mean, half = self.gain(other)
         ours, theirs = statistics.fmean(self.values[FEDERATED]), statistics.fmean(self.values[other])
-        if math.isnan(half):
-            word, doubt = ("beats" if mean > 0 else "loses to"), "one seed, so without an interval"
-        else:
-            word = "beats" if mean - half > 0 else "loses to" if mean + half < 0 else "cannot be told from"
-            doubt = f"95 % interval {mean - half:+.3f} to {mean + half:+.3f} over {len(self.seeds)} seeds"
+        least = half if len(self.seeds) > 1 else 0.0
+        word = "beats" if mean - least > 0 else "loses to" if mean + least < 0 else "cannot be told from"
+        doubt = f"95 % interval {mean - half:+.3f} to {mean + half:+.3f} over {len(self.seeds)} seeds"
+        if len(self.seeds) == 1:
+            doubt = "one seed, so without an interval"
         start = f"it {word} {other}" if short else f"Federated {self.metric} {ours:.3f} {word} {other}"
         return f"{start} {theirs:.3f} by {mean:+.3f} ({doubt})"
 
@@ -77,7 +77,7 @@ class Comparison(Shown):
             [
                 f"only {way}" if way in self.silos else way,
                 statistics.fmean(self.values[way]),
-                statistics.stdev(self.values[way]) if len(self.seeds) > 1 else None,
+                spread(self.values[way]) if len(self.seeds) > 1 else None,
                 None if way == FEDERATED else self.gain(way)[0],
             ]
             for way in ways
@@ -113,32 +113,37 @@ def compare(
 
     Every model is measured on the test rows of all silos together, from mergeable sums. Nothing is written
     to disk. Simulation only: the centralised twin sees every silo's rows.
-    Raises DataError for a metric that the task does not have, or no seeds.
+    Raises DataError for a metric that the task does not have, no seeds or one seed twice, a silo with the
+    name of a way; IncompatibleError for a job whose gradient steps cannot be counted; whatever a run raises.
     """
     metric = metric or next(iter(job.task.metrics), "loss")
     if metric != "loss" and metric not in job.task.metrics:
-        raise DataError(f"the task has no metric {metric!r}; it has loss, {', '.join(job.task.metrics)}")
-    if not seeds:
-        raise DataError("compare() needs at least one seed")
+        raise DataError(f"the task has no metric {metric!r}; it has {', '.join(['loss', *job.task.metrics])}")
+    seeds = tuple(seeds)
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise DataError(f"compare() needs at least one seed, each of them once, not {seeds}")
     better = "lower" if metric == "loss" else job.task.metrics[metric].better
     curves = [one_seed(job, federation(s) if callable(federation) else federation, metric, s) for s in seeds]
     values = {way: tuple(found[way][-1] for found in curves) for way in curves[0]}
-    return Comparison(metric=metric, better=better, values=values, curves=curves[0], seeds=tuple(seeds))
+    return Comparison(metric=metric, better=better, values=values, curves=curves[0], seeds=seeds)
 
 
 def one_seed(job: Job, federation: Federation, metric: str, seed: int) -> dict[str, tuple[float, ...]]:
     """Way → the metric after each round, for one seed."""
+    if taken := {FEDERATED, CENTRALISED, ALONE} & set(federation.names):
+        raise DataError(f"compare() calls a way of training {min(taken)!r}; give the silo of that name another")
+    federation.check()
     job = replace(job, seed=seed, evaluate_every=1)
-    twin = twin_job(job, federation)
-    curves = {FEDERATED: curve(InProcess(folder=None).start(job, federation), metric)}
-    alone = {silo: trained_on(twin, federation, [silo], silo, metric) for silo in federation.names}
-    curves[CENTRALISED] = trained_on(twin, federation, federation.names, CENTRALISED, metric)
-    curves[ALONE] = tuple(map(statistics.fmean, zip(*alone.values(), strict=True)))
-    return {**curves, **alone}
+    twin, load = twin_job(job, federation), load_pooled(job, federation)
 
+    def trained_on(silos: Sequence[str], name: str) -> tuple[float, ...]:
+        return curve(InProcess(folder=None, load=load).start(twin, pooled(silos, name)), metric)
 
-def trained_on(twin: Job, federation: Federation, silos: Sequence[str], name: str, metric: str) -> tuple[float, ...]:
-    return curve(InProcess(folder=None, load=load_pooled).start(twin, pooled(federation, silos, name)), metric)
+    federated = curve(InProcess(folder=None).start(job, federation), metric)
+    centralised = trained_on(federation.names, CENTRALISED)
+    alone = {silo: trained_on([silo], silo) for silo in federation.names}
+    mean = tuple(map(statistics.fmean, zip(*alone.values(), strict=True)))
+    return {FEDERATED: federated, CENTRALISED: centralised, ALONE: mean, **alone}
 
 
 def curve(run: InProcessRun, metric: str) -> tuple[float, ...]:
@@ -148,11 +153,15 @@ def curve(run: InProcessRun, metric: str) -> tuple[float, ...]:
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """The mean and the half-width of its 95 % interval by Student's t; nan for a single value."""
+    """The mean and the half-width of its 95 % interval by Student's t; a half-width of nan for a single value."""
     mean = statistics.fmean(values)
     if len(values) < 2:
         return mean, math.nan
     from scipy.stats import t
 
-    spread = statistics.stdev(values) / math.sqrt(len(values))
-    return mean, float(t.ppf(0.975, len(values) - 1)) * spread
+    return mean, float(t.ppf(0.975, len(values) - 1)) * spread(values) / math.sqrt(len(values))
+
+
+def spread(values: Sequence[float]) -> float:
+    """The standard deviation, estimated from at least two values; nan if one of them is not finite."""
+    return statistics.stdev(values) if all(map(math.isfinite, values)) else math.nan

@@ -7,21 +7,21 @@ batch size, so that none wins by training longer.
 import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import ConcatDataset, Dataset, TensorDataset
 
-from fl_kit.batches import DatasetRows, Rows, TensorRows, leaves, rows_from
+from fl_kit.batches import DatasetRows, Rows, TensorRows
 from fl_kit.errors import IncompatibleError
 from fl_kit.job import Job
 from fl_kit.silo import Federation, Silo
 from fl_kit.strategies.fedavg import FedAvg
 from fl_kit.task import Task
+from fl_kit.workbench import Load, Workbench
 
-SEPARATOR = "\n"
-CPU = torch.device("cpu")
+SEPARATOR = "+"
+"""Between the names of silos, which have none in them."""
 
 
 def twin_job(job: Job, federation: Federation) -> Job:
@@ -50,24 +50,28 @@ def steps_per_round(job: Job, federation: Federation) -> int:
     assert isinstance(strategy, FedAvg)
     if strategy.steps is not None:
         return strategy.steps * len(federation)
-    sizes = [
-        len(rows_from(job.task.module.data(silo.data, "train"), CPU, f"silo {silo.name}")) for silo in federation.silos
-    ]
+    bench = Workbench(job.task, seed=job.seed, device="cpu")
+    sizes = [len(bench.rows(silo.name, silo.data, "train")) for silo in federation.silos]
     return sum(strategy.epochs * math.ceil(size / strategy.batch_size) for size in sizes)
 
 
-def pooled(federation: Federation, train_on: Sequence[str], name: str) -> Federation:
-    """One silo that trains on the rows of some silos and is tested on those of all; read it with `load_pooled`."""
-    train = [federation[silo].data for silo in train_on]
-    test = [silo.data for silo in federation.silos]
-    return Federation(silos=(Silo(name=name, data=SEPARATOR.join([*train, "", *test])),))
+def pooled(silos: Sequence[str], name: str) -> Federation:
+    """One silo that trains on the rows of some silos; read it with `load_pooled`."""
+    return Federation(silos=(Silo(name=name, data=SEPARATOR.join(silos)),))
 
 
-def load_pooled(task: Task, folders: str, split: str) -> Any:
-    """The rows of a `pooled` silo: those of its folders, one after the other."""
-    train, _, test = folders.partition(SEPARATOR * 2)
-    parts = (train if split == "train" else test).split(SEPARATOR)
-    return concatenate([rows_from(task.module.data(part, split), CPU, Path(part).name) for part in parts])
+def load_pooled(job: Job, federation: Federation) -> Load:
+    """How a `pooled` silo is read: some silos' rows to train on, those of all to test on, one after the other.
+
+    Each silo's rows are those of the federated run, even where the task's `data` draws random numbers.
+    """
+    bench = Workbench(job.task, seed=job.seed, device="cpu")
+
+    def load(task: Task, names: str, split: str) -> Any:
+        silos = names.split(SEPARATOR) if split == "train" else federation.names
+        return concatenate([bench.rows(silo, federation[silo].data, split) for silo in silos])
+
+    return load
 
 
 def concatenate(parts: Sequence[Rows]) -> Any:
@@ -90,6 +94,6 @@ def dataset(rows: Rows) -> Dataset[Any]:
     if isinstance(rows, DatasetRows):
         return rows.raw  # type: ignore[no-any-return]
     assert isinstance(rows, TensorRows)
-    if sum(1 for _ in leaves(rows.inputs)) != 1 or not isinstance(rows.inputs, torch.Tensor):
+    if not isinstance(rows.inputs, torch.Tensor):
         raise IncompatibleError("compare() cannot pool silos of which some give a Dataset and some several tensors")
     return TensorDataset(rows.inputs, rows.targets)
