@@ -4,6 +4,7 @@
 file of another size, is an unfinished message and is refused.
 """
 
+import errno
 import json
 import math
 import os
@@ -77,6 +78,7 @@ def write(message: Message, folder: str | Path, *, durable: bool = False) -> Non
     A message already there is replaced. Raises OSError, for instance when the disk is full; what was there
     before is then refused by `read`, never half believed.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     folder = Path(folder)
@@ -85,7 +87,10 @@ def write(message: Message, folder: str | Path, *, durable: bool = False) -> Non
     (folder / META_FILE).unlink(missing_ok=True)
     file = folder / TENSORS_FILE
     partial = folder / f".{TENSORS_FILE}.partial"
-    save_file(apart(tensors), partial)
+    try:
+        save_file(apart(tensors), partial)
+    except SafetensorError as error:  # its own error also where the system said no
+        raise OSError(errno.EIO, str(error), str(partial)) from error
     if durable:
         sync(partial)
     partial.replace(file)

@@ -142,9 +142,9 @@ class FolderStore:
             if memories:
                 write(pack(memories), place / "memories", durable=True)
             write(state, place / "state", durable=True)
-        except OSError as error:
+        except (OSError, StoreError) as error:
             raise StoreError(
-                f"round {state.round} cannot be written to {place}: {error.strerror}. "
+                f"round {state.round} cannot be written to {place}: {error}. "
                 "Rounds before it are whole: make room, then resume the run"
             ) from error
 

@@ -57,6 +57,7 @@ class InProcessRun(Shown):
         self._store = store
         self._threads = threads
         self._stop = threading.Event()
+        self._ended = threading.Event()  # not the thread's own join: CPython's does not survive an interrupt
         self._error: BaseException | None = None
         self._status = "running"
         self._engine = Engine(
@@ -71,7 +72,11 @@ class InProcessRun(Shown):
         self._thread = threading.Thread(target=self._work, name=f"fl-kit run {run_id}", daemon=True)
 
     def start(self, *, resumed: bool = False) -> "InProcessRun":
-        """Start computing; gives itself at once."""
+        """Start computing, unless the run was completed before; gives itself at once."""
+        if any(event.name == RUN_COMPLETED for event in self._store.events.read()[-1:]):
+            self._status = "completed"
+            self._ended.set()
+            return self
         self._tell(RUN_RESUMED if resumed else RUN_STARTED, self.started_value())
         _running.add(self)
         self._thread.start()
@@ -102,10 +107,10 @@ class InProcessRun(Shown):
         Raises what made the run fail. An interrupt stops the run cleanly first, so that what is done is kept.
         """
         try:
-            self._thread.join(timeout)
+            self._ended.wait(timeout)
         except KeyboardInterrupt:
             self.stop()
-            self._thread.join()
+            self._ended.wait()
             raise
         if self._error is not None:
             raise self._error
@@ -169,6 +174,7 @@ class InProcessRun(Shown):
             self._end("failed", RUN_FAILED, str(self._error))
         finally:
             torch.set_num_threads(before)
+            self._ended.set()
 
     def _end(self, status: str, event: str, value: str | None) -> None:
         self._tell(event, value)
@@ -201,4 +207,4 @@ def stop_all() -> None:
     for run in list(_running):
         run.stop()
     for run in list(_running):
-        run._thread.join(timeout=10)
+        run._ended.wait(timeout=10)
