@@ -45,7 +45,7 @@ class Silo:
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not NAME.fullmatch(str(self.name)):
+        if not (isinstance(self.name, str) and NAME.fullmatch(self.name)):
             raise FederationError(
                 f"silo name {self.name!r} will not do: use letters, digits, '-' and '_', at most 63, "
                 "and start with a letter or digit, because it names folders and metrics"
@@ -189,6 +189,8 @@ def folder_fault(silo: Silo) -> str:
     """What is wrong with a silo's local folder, or an empty string."""
     if "://" in silo.data:
         return f"{silo.name}: {silo.data} is not a local folder; run it on the backend that can read it"
+    if not silo.data:
+        return f"{silo.name}: no data folder is given"
     folder = Path(silo.data)
     if not folder.is_dir():
         return f"{silo.name}: there is no folder {folder}"
@@ -198,16 +200,19 @@ def folder_fault(silo: Silo) -> str:
 
 
 def plain(party: Silo | Orchestrator) -> dict[str, Any]:
-    return {key: value for key, value in asdict(party).items() if value}
+    return {key: value for key, value in asdict(party).items() if value or key in ("name", "data")}
 
 
 def build(kind: type[Any], entry: Any, source: str) -> Any:
     known = {f.name for f in fields(kind)}
     if not isinstance(entry, dict):
         raise FederationError(f"{source}: expected fields such as {sorted(known)}, found {entry!r}")
-    unknown = sorted(set(entry) - known)
+    unknown = sorted(str(key) for key in set(entry) - known)
     if unknown:
         raise FederationError(f"{source}: unknown field {unknown[0]!r}{nearest(unknown[0], sorted(known))}")
+    for key, value in entry.items():
+        if not isinstance(value, dict if key == "tags" else str):
+            raise FederationError(f"{source}: {key} is {value!r}, expected text: put it into quotes")
     try:
         return kind(**entry)
     except TypeError as error:

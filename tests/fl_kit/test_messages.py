@@ -235,7 +235,9 @@ def test_a_round_that_is_no_whole_number_is_refused(tmp_path: Path, round: Any) 
         read(State, tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "null", "[]", "3", '"update"', "{", "NaN", "[" * 100_000, '{"a":' * 100_000])
+@pytest.mark.parametrize(
+    "text", ["", "null", "[]", "3", '"update"', "{", "NaN", "[" * 100_000, '{"a":' * 100_000], ids=lambda t: t[:9]
+)
 def test_meta_that_is_no_object_is_refused(folder: Path, text: str) -> None:
     (folder / "meta.json").write_text(text, encoding="utf-8")
     with pytest.raises(MessageError):

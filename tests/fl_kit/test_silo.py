@@ -1,0 +1,235 @@
+"""Silos and federations: names that work everywhere, and one message for all that is wrong."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fl_kit.errors import FederationError
+from fl_kit.silo import Federation, Orchestrator, Silo
+
+text = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12)
+silo_name = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", fullmatch=True).filter(
+    lambda name: name.lower() not in ("global", "orchestrator", "state")
+)
+silo = st.builds(
+    Silo, name=silo_name, data=text, compute=text, datastore=text, region=text, instance_type=text, identity=text,
+    tags=st.dictionaries(text, text, max_size=2),
+)  # fmt: skip
+orchestrator = st.builds(Orchestrator, compute=text, datastore=text, region=text, instance_type=text, identity=text)
+federations = st.builds(
+    lambda silos, chosen: Federation(silos=tuple(silos), orchestrator=chosen),
+    st.lists(silo, min_size=1, max_size=4, unique_by=lambda found: found.name.lower()),
+    orchestrator,
+)
+
+
+def named(*names: str) -> Federation:
+    return Federation(silos=tuple(Silo(name=name, data=f"data/{name}") for name in names))
+
+
+@pytest.mark.parametrize("name", ["a", "A", "7", "long_beach-2", "x" * 63])
+def test_names_that_work_on_every_system(name: str) -> None:
+    assert Silo(name=name, data="d").name == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        " ",
+        "a b",
+        "a/b",
+        "a\\b",
+        "..",
+        ".hidden",
+        "-a",
+        "_a",
+        "a:b",
+        "ä",
+        "x" * 64,
+        "a\n",
+        "a.b",
+        None,
+        3.5,
+        7,
+        False,
+    ],
+)
+def test_other_names_are_refused(name: Any) -> None:
+    with pytest.raises(FederationError, match=r"silo name .* will not do"):
+        Silo(name=name, data="d")
+
+
+@pytest.mark.parametrize("name", ["global", "orchestrator", "state", "Global", "STATE"])
+def test_fl_kits_own_names_are_refused(name: str) -> None:
+    with pytest.raises(FederationError, match=f"silo name '{name}' is fl-kit's own"):
+        Silo(name=name, data="d")
+
+
+def test_a_path_is_taken_as_text() -> None:
+    assert Silo(name="a", data=Path("x") / "y").data == str(Path("x") / "y")  # type: ignore[arg-type]
+
+
+def test_silos_are_sorted_however_they_are_listed() -> None:
+    assert named("c", "a", "b") == named("a", "b", "c")
+    assert named("c", "a", "b").names == ("a", "b", "c")
+
+
+@pytest.mark.parametrize("names", [("a", "a"), ("Cleveland", "cleveland"), ("x", "b", "X")])
+def test_two_silos_of_one_name_are_refused(names: tuple[str, ...]) -> None:
+    with pytest.raises(FederationError, match="names must differ in more than case; rename one") as caught:
+        named(*names)
+    assert all(repr(name) in str(caught.value) for name in names if name != "b")
+
+
+def test_a_federation_of_nobody_is_refused() -> None:
+    with pytest.raises(FederationError, match="at least one silo"):
+        Federation(silos=())
+
+
+# select
+
+
+def test_select_keeps_the_rest() -> None:
+    whole = Federation(silos=named("a", "b", "c").silos, orchestrator=Orchestrator(compute="cpu"))
+    chosen = whole.select(["c", "a", "c"])
+    assert chosen.names == ("a", "c")
+    assert chosen.orchestrator.compute == "cpu"
+    assert whole.names == ("a", "b", "c")
+
+
+def test_an_unknown_name_gets_the_nearest() -> None:
+    with pytest.raises(FederationError, match="no silo 'clevland'; did you mean 'cleveland'"):
+        named("cleveland", "hungary").select(["hungary", "clevland"])
+
+
+def test_a_name_near_to_nothing_gets_the_list() -> None:
+    with pytest.raises(FederationError, match="no silo 'zzz'; known: cleveland, hungary"):
+        named("cleveland", "hungary")["zzz"]
+
+
+def test_many_names_are_cut_short() -> None:
+    with pytest.raises(FederationError, match=r"known: .* …$"):
+        named(*(f"silo-{i:02d}" for i in range(40)))["zzz"]
+
+
+def test_one_name_in_place_of_a_list() -> None:
+    with pytest.raises(FederationError, match=r"write \['hungary'\]"):
+        named("cleveland", "hungary").select("hungary")
+
+
+def test_selecting_nobody_is_refused() -> None:
+    with pytest.raises(FederationError, match="at least one silo"):
+        named("a").select([])
+
+
+# check
+
+
+def test_check_lists_every_fault(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    (tmp_path / "good").mkdir()
+    (tmp_path / "good" / "train.csv").write_text("x\n", encoding="utf-8")
+    places = {
+        "empty": tmp_path / "empty",
+        "file": tmp_path / "file",
+        "good": tmp_path / "good",
+        "gone": tmp_path / "gone",
+        "unset": "",
+        "remote": "azureml://datastores/x",
+    }
+    federation = Federation(silos=tuple(Silo(name=name, data=str(place)) for name, place in places.items()))
+    with pytest.raises(FederationError) as caught:
+        federation.check()
+    message = str(caught.value)
+    assert f"empty: the folder {tmp_path / 'empty'} is empty" in message
+    assert "unset: no data folder is given" in message
+    assert f"gone: there is no folder {tmp_path / 'gone'}" in message
+    assert f"file: there is no folder {tmp_path / 'file'}" in message
+    assert "remote: azureml://datastores/x is not a local folder" in message
+    assert "good:" not in message
+    assert federation.select(["good"]).check().names == ("good",)
+
+
+# federation.yaml
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(federation=federations)
+def test_yaml_there_and_back(tmp_path: Path, federation: Federation) -> None:
+    path = federation.save(tmp_path / "federation.yaml")
+    assert Federation.load(path) == federation
+    assert Federation.from_dict(federation.to_dict()) == federation
+
+
+def test_the_file_is_for_people(tmp_path: Path) -> None:
+    """Written out by hand; fields that are empty are left out."""
+    path = tmp_path / "federation.yaml"
+    path.write_text(
+        "orchestrator: {compute: cpu}\nsilos:\n- name: zürich\n".replace("ü", "ue") + "  data: data/z\n"
+        "  region: switzerlandnorth\n"
+        "- {name: basel, data: data/b, tags: {beds: '800'}}\n",
+        encoding="utf-8",
+    )
+    found = Federation.load(path)
+    assert found == Federation(
+        silos=(
+            Silo(name="zuerich", data="data/z", region="switzerlandnorth"),
+            Silo(name="basel", data="data/b", tags={"beds": "800"}),
+        ),
+        orchestrator=Orchestrator(compute="cpu"),
+    )
+    assert "identity" not in found.save(path).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", "no list called `silos`"),
+        ("- a\n- b\n", "no list called `silos`"),
+        ("silos: 3", "no list called `silos`"),
+        ("silos: {a: 1}", "no list called `silos`"),
+        ("silos: []", "at least one silo"),
+        ("silos: [3]", "silo 1: expected fields"),
+        ("silos: [{name: 7, data: d}]", "name is 7, expected text: put it into quotes"),
+        ("silos: [{name: a, data: d, region: NO}]", "region is False, expected text: put it into quotes"),
+        ("silos: [{name: a, data: d, tags: [x]}]", "tags is"),
+        ("silos: [{name: a, data: d}, {data: e}]", "silo 2: .*name"),
+        ("silos: [{name: a, data: d, compte: cpu}]", "silo 1: unknown field 'compte'; did you mean 'compute'"),
+        ("silos: [{name: a, data: d, 7: cpu}]", "silo 1: unknown field"),
+        ("silos: [{name: a, data: d}]\norchestrator: 3", "orchestrator: expected fields"),
+        ("silos: [{name: a, data: d}]\norchestrator: {name: x}", "orchestrator: unknown field 'name'"),
+        ("silos: [{name: a b, data: d}]", "silo name 'a b' will not do"),
+        ("silos: [{name: a, data: d}, {name: A, data: d}]", "names must differ"),
+        ("silos: [", "is not YAML"),
+        ("silos: !!python/object/apply:os.system ['true']", "is not YAML"),
+        ("\x00", "is not YAML"),
+    ],
+)
+def test_a_wrong_file_is_a_federation_error(tmp_path: Path, content: str, words: str) -> None:
+    path = tmp_path / "federation.yaml"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(FederationError, match=words):
+        Federation.load(path)
+
+
+def test_a_file_that_is_missing_or_not_utf8(tmp_path: Path) -> None:
+    with pytest.raises(FederationError, match="cannot be read"):
+        Federation.load(tmp_path / "nowhere.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"silos: [{name: a, data: d\xfc}]")
+    with pytest.raises(FederationError, match="is not YAML"):
+        Federation.load(tmp_path / "latin.yaml")
+
+
+# what it shows
+
+
+def test_it_shows_only_the_columns_that_say_something() -> None:
+    federation = Federation(silos=(Silo(name="a", data="x", region="north"), Silo(name="b", data="y")))
+    assert list(federation.table().columns) == ["silo", "region", "data"]
+    assert repr(federation).splitlines()[0] == "Federation of 2 silos"
+    assert "<td" in federation._repr_html_()
