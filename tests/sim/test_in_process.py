@@ -308,4 +308,7 @@ def test_updates_held_at_once_do_not_grow_with_the_number_of_silos(tmp_path, mon
 def test_no_thread_is_left_behind(silos):
     before = set(threading.enumerate())
     undisturbed(job(), silos)
-    assert set(threading.enumerate()) == before
+    patience = time.monotonic() + 5
+    while set(threading.enumerate()) - before and time.monotonic() < patience:
+        time.sleep(0.01)
+    assert set(threading.enumerate()) <= before
