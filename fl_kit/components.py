@@ -11,6 +11,7 @@ from typing import Any
 
 from fl_kit.errors import IncompatibleError, TaskError
 
+HOMES = tuple(f"fl_kit.{package}." for package in ("strategies", "aggregators", "transforms", "privacy", "vertical"))
 PLAIN = (str, int, float, bool, type(None))
 
 
@@ -22,9 +23,11 @@ def describe(component: Any, task_module: str) -> dict[str, Any]:
     Raises IncompatibleError for a class that does not travel, or a setting that is not plain data.
     """
     kind = type(component)
+    if isinstance(component, type):
+        raise IncompatibleError(f"{component.__name__} is a class; write {component.__name__}(…) with its settings")
     if not is_dataclass(component):
         raise IncompatibleError(f"{kind.__name__} is not a frozen dataclass, so it cannot be written to job.json")
-    if not (kind.__module__.startswith("fl_kit.") or kind.__module__ == task_module):
+    if not (kind.__module__.startswith(HOMES) or kind.__module__ == task_module):
         raise IncompatibleError(
             f"{kind.__name__} is defined in {kind.__module__!r}, which does not travel to a silo; "
             "define it in the task's module (%%silo_module)"
@@ -42,17 +45,24 @@ def describe(component: Any, task_module: str) -> dict[str, Any]:
 def build(described: Any, task: ModuleType) -> Any:
     """The component that `describe` described; raises TaskError for anything else."""
     try:
-        path, settings = described["class"], described["settings"]
+        path, settings = described["class"], dict(described["settings"])
         module_name, _, class_name = path.rpartition(".")
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise TaskError(f"this is not a component: {described!r}") from error
-    if module_name != "task" and not module_name.startswith("fl_kit."):
-        raise TaskError(f"{path!r} is neither of fl-kit nor of the task's module")
-    module = task if module_name == "task" else importlib.import_module(module_name)
+    if module_name != "task" and not module_name.startswith(HOMES):
+        raise TaskError(f"{path!r} is neither a component of fl-kit nor of the task's module")
+    try:
+        module = task if module_name == "task" else importlib.import_module(module_name)
+    except ImportError as error:
+        raise TaskError(f"there is no component {path!r}: {error}") from error
     kind = getattr(module, class_name, None)
-    if not (isinstance(kind, type) and is_dataclass(kind)):
+    # a module's imports are not its components: some classes of fl-kit run whatever source they are given
+    if not (isinstance(kind, type) and is_dataclass(kind) and kind.__module__ == module.__name__):
         raise TaskError(f"there is no component {path!r}")
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
+    try:
+        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
+    except TypeError as error:
+        raise TaskError(f"{path!r} has not these settings: {error}") from error
 
 
 def plain(value: Any) -> bool:

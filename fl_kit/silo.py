@@ -45,7 +45,8 @@ class Silo:
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.name, str) and NAME.fullmatch(self.name)):
+        name: object = self.name  # from a file it may be a number
+        if not (isinstance(name, str) and NAME.fullmatch(name)):
             raise FederationError(
                 f"silo name {self.name!r} will not do: use letters, digits, '-' and '_', at most 63, "
                 "and start with a letter or digit, because it names folders and metrics"
