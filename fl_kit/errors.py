@@ -21,7 +21,17 @@ Catch `FlKitError` to catch them all.
 
 
 class FlKitError(Exception):
-    """Root of fl-kit's errors."""
+    """Root of fl-kit's errors.
+
+    `detail` is the traceback of the user's own code, where that raised; a notebook shows it above the one
+    clear line, and none of fl-kit's own frames.
+    """
+
+    detail: str = ""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in the cell."""
+        return [*self.detail.splitlines(), f"{type(self).__name__}: {self}"]
 
 
 class TaskError(FlKitError):
@@ -49,10 +59,7 @@ class IncompatibleError(FlKitError):
 
 
 class StepFailed(FlKitError):
-    """One step failed. `op`, `silo` and `round` say which; `__cause__` is what went wrong.
-
-    `detail` is the user's own traceback where the task raised, else an empty string.
-    """
+    """One step failed. `op`, `silo` and `round` say which; `__cause__` is what went wrong."""
 
     def __init__(self, message: str, *, op: str, silo: str, round: int, detail: str = "") -> None:
         super().__init__(f"{silo}, round {round}, step {op!r}: {message}")

@@ -12,13 +12,14 @@ from fl_kit.batches import EVALUATION_BATCH, DatasetRows, call
 from fl_kit.errors import FlKitError, MessageError, QuorumLost, StepFailed, Stopped, TaskError
 from fl_kit.events import GLOBAL, SILO_LEFT_OUT, STEP_FAILED, Event, metric_event, now
 from fl_kit.local import evaluate
-from fl_kit.messages import Memory, Message, State, Update, check_update
+from fl_kit.messages import Groups, Memory, Message, State, Update, check_update
 from fl_kit.metrics import ratio
 from fl_kit.model_state import ModelState
 from fl_kit.plan import ORCHESTRATOR, Step
 from fl_kit.protocols import Emit
 from fl_kit.randomness import seeded
 from fl_kit.standardize import apply_sums, measured_sums, standardizers
+from fl_kit.task import traceback_from
 from fl_kit.tensors import Tensors
 from fl_kit.workbench import Workbench
 
@@ -94,22 +95,22 @@ def run_step(
 
     Raises StepFailed with op, silo and round, whose cause is what went wrong; Stopped as it is.
     """
-    ctx = StepContext(job=job, step=step, bench=bench, folder=inputs.get("data", ""), emit=emit, check=check)
     try:
+        ctx = StepContext(job=job, step=step, bench=bench, folder=inputs.get("data", ""), emit=emit, check=check)
         return OPS[step.op](ctx, inputs)
     except (Stopped, StepFailed, QuorumLost):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a task that exits would otherwise pass for a step that succeeded
         known = isinstance(error, FlKitError)
         message = str(error) if known else f"{type(error).__name__}: {error}{user_line(error, job)}"
-        detail = "" if known else "".join(traceback.format_exception(error))
+        detail = error.detail if isinstance(error, FlKitError) else traceback_from(error, job.task.file)
         raise StepFailed(message, op=step.op, silo=step.party, round=step.round, detail=detail) from error
 
 
 def user_line(error: BaseException, job: "Job") -> str:
     """Where in the task's own source the error arose, as ` (file, line n: text)`."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if frame.filename == job.task.module.__file__:
+        if frame.filename == job.task.file:
             return f" ({job.task.name}.py, line {frame.lineno}: {frame.line})"
     return ""
 
@@ -132,9 +133,18 @@ def init(ctx: StepContext, inputs: Inputs) -> Outputs:
     if not any(p.requires_grad for p in module.parameters()):
         raise TaskError(f"{ctx.task.name}.model() has nothing to train: no parameter has requires_grad=True")
     if standardizers(module):
-        apply_sums(module, (update.extra for update in inputs["updates"]))
+        apply_sums(module, measured(ctx, inputs["updates"]))
     params = ModelState(module, torch.device("cpu")).snapshot()
     return {"state": ctx.job.strategy.init(params, ctx)}
+
+
+def measured(ctx: StepContext, updates: Iterable[Update]) -> Iterator[Groups]:
+    """The silos' sums; raises QuorumLost after the last if too few silos sent theirs."""
+    arrived: list[str] = []
+    for update in updates:
+        arrived.append(update.silo)
+        yield update.extra
+    check_quorum(ctx, arrived)
 
 
 def fit(ctx: StepContext, inputs: Inputs) -> Outputs:

@@ -2,7 +2,8 @@
 
 import linecache
 import sys
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -72,13 +73,20 @@ class Task:
         """The digest of the source: what a silo owner approves."""
         return digest(self.source)
 
+    @property
+    def file(self) -> str:
+        """What tracebacks call the source's file; it need not exist, on a silo for instance."""
+        return self.path or f"<{self.name}.py>"
+
     @cached_property
     def module(self) -> ModuleType:
         """The module made from the source; raises TaskError, from the user's own error, if it cannot be made."""
         try:
-            return module_from(self.source, self.name, self.path)
+            return module_from(self.source, self.name, self.file)
         except Exception as error:
-            raise TaskError(f"the task {self.name!r} cannot be imported: {type(error).__name__}: {error}") from error
+            refused = TaskError(f"the task {self.name!r} cannot be imported: {type(error).__name__}: {error}")
+            refused.detail = traceback_from(error, self.file)
+            raise refused from error
 
     @property
     def loss(self) -> Any:
@@ -94,10 +102,7 @@ class Task:
     def metrics(self) -> "Mapping[str, Metric]":
         """Name → metric, beside the loss."""
         found: Any = getattr(self.module, "metrics", ())
-        named = {metric.name: metric for metric in (found.values() if isinstance(found, Mapping) else found)}
-        if taken := OWN_METRICS & named.keys():
-            raise TaskError(f"{self.name}.metrics: the name {min(taken)!r} is fl-kit's own; choose another")
-        return named
+        return {metric.name: metric for metric in (found.values() if isinstance(found, Mapping) else found)}
 
     def model(self) -> "nn.Module":
         """A new model; raises TaskError if it is not an nn.Module."""
@@ -119,18 +124,41 @@ class Task:
             faults.append("it has no loss; define loss = nn.CrossEntropyLoss(), or a function loss(outputs, targets)")
         if not callable(getattr(self.module, "fit", len)):
             faults.append("its fit is not a function; define def fit(model, data, context): …")
-        metrics: Any = getattr(self.module, "metrics", ())
-        for metric in metrics.values() if isinstance(metrics, Mapping) else metrics:
-            if isinstance(metric, str) or not all(hasattr(metric, part) for part in ("name", "sums", "value")):
-                faults.append(f"its metric {metric!r} is none; use fl_kit.metrics, for instance metrics = [Accuracy()]")
+        faults += metric_faults(getattr(self.module, "metrics", ()))
         if faults:
             raise TaskError(f"the task {self.name!r} is not complete: " + "; ".join(faults))
 
 
-def module_from(source: str, name: str, path: str) -> ModuleType:
+def metric_faults(metrics: Any) -> list[str]:
+    """What is wrong with a task's `metrics`."""
+    found = metrics.values() if isinstance(metrics, Mapping) else metrics
+    if not isinstance(found, Iterable) or isinstance(found, str):
+        return [f"its metrics are {metrics!r}; define a list, for instance metrics = [Accuracy()]"]
+    faults, names = [], set(OWN_METRICS)
+    for metric in found:
+        if isinstance(metric, str | type) or not all(hasattr(metric, part) for part in ("name", "sums", "value")):
+            faults.append(f"its metric {metric!r} is none; use fl_kit.metrics, for instance metrics = [Accuracy()]")
+        elif metric.name in names:
+            owner = "fl-kit's own" if metric.name in OWN_METRICS else "there twice"
+            faults.append(f"its metric {metric!r} has the name {metric.name!r}, which is {owner}; choose another")
+        else:
+            names.add(metric.name)
+    return faults
+
+
+def traceback_from(error: BaseException, file: str) -> str:
+    """The traceback from the first frame in that file on; an empty string if the error never was there."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename != file:
+        trace = trace.tb_next
+    if trace is None and not (isinstance(error, SyntaxError) and error.filename == file):
+        return ""
+    return "".join(traceback.format_exception(type(error), error, trace))
+
+
+def module_from(source: str, name: str, file: str) -> ModuleType:
     """A fresh module from source text; its name carries the digest, so two versions can live side by side."""
     full_name = f"{name}__{digest(source)[:12]}"
-    file = path or f"<{name}>"
     module = ModuleType(full_name)
     module.__file__ = file
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)

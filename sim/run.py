@@ -2,6 +2,7 @@
 
 import atexit
 import threading
+import traceback
 import weakref
 from typing import TYPE_CHECKING
 
@@ -198,6 +199,7 @@ def unexpected(run_id: str, error: BaseException) -> FlKitError:
     """An error that is nobody's contract, with its cause."""
     wrapped = FlKitError(f"run {run_id} failed: {type(error).__name__}: {error}")
     wrapped.__cause__ = error
+    wrapped.detail = "".join(traceback.format_exception(error))
     return wrapped
 
 
