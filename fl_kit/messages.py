@@ -156,7 +156,7 @@ def check_update(update: Update, expected: Tensors, extra: Mapping[str, Tensors]
 
 
 def finite_norm(group: str, tensors: Tensors) -> float:
-    total = norm(tensors.values())
+    total = norm(tensors[name] for name in sorted(tensors))  # a file may give the names in another order
     if not math.isfinite(total):
         name = next((n for n, value in tensors.items() if not math.isfinite(norm([value]))), "?")
         raise MessageError(f"{group} of {name!r} is not finite: NaN, Inf or far too large")
