@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
@@ -80,6 +81,8 @@ def rows_from(found: Any, device: torch.device, where: str) -> Rows:
             f"{where}: data() gave an IterableDataset, whose rows cannot be counted; return a map-style one"
         )
     if isinstance(found, Dataset):
+        if not hasattr(found, "__len__"):
+            raise TaskError(f"{where}: data() gave the Dataset {describe(found)}, which has no __len__; define it")
         return DatasetRows(found, device)
     if isinstance(found, tuple | list) and len(found) == 2:
         return tensor_rows(found, found[0], found[1], device, where)
@@ -109,7 +112,11 @@ def to_tensors(value: Any, where: str) -> Any:
     if isinstance(value, tuple | list) and value and not isinstance(value[0], int | float):
         return tuple(to_tensors(item, where) for item in value)
     if hasattr(value, "__array__"):
-        return torch.as_tensor(value.__array__())
+        try:
+            # a copy where torch would complain: read-only arrays (as pandas gives them), negative strides
+            return torch.from_numpy(np.require(value, requirements=["C", "W"]))
+        except (TypeError, ValueError) as error:
+            raise TaskError(f"{where}: {describe(value)} of {np.asarray(value).dtype} is no tensor: {error}") from error
     raise TaskError(f"{where}: data() gave {describe(value)} where a tensor was expected")
 
 
