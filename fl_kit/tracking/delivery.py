@@ -71,6 +71,7 @@ class Delivery:
             self._client = MlflowClient(tracking_uri=self.uri)
         self._experiment = experiment_id(self._client, self.ledger.experiment)
         root = self._run(ROOT)
+        self.ledger.save(self.record.folder)
         if self.ledger.end and not self.record.end():
             self._set_status(self.ledger.runs.values(), "RUNNING")  # it was resumed
             self.ledger.end = ""
@@ -81,16 +82,22 @@ class Delivery:
         """The id of the MLflow run (of the whole, or of a silo), found or created."""
         if silo not in self.ledger.runs:
             labels = {PARENT: self._run(ROOT), "fl_kit.silo": silo} if silo else tags(self.record)
-            sought = labels if silo else {"fl_kit.run_id": self.record.id}
-            where = " and ".join(f"tags.`{name}` = '{value}'" for name, value in sought.items())
-            found = self._client.search_runs([self._experiment], where, max_results=1)
-            name = silo or self.record.id
-            run = found[0] if found else self._client.create_run(self._experiment, self._time(0), labels, name)
-            self.ledger.runs[silo] = run.info.run_id
-            if not found:
-                self._new.add(run.info.run_id)
-            self.ledger.save(self.record.folder)
+            self.ledger.runs[silo] = self._find(silo, labels) or self._create(silo or self.record.id, labels)
         return self.ledger.runs[silo]
+
+    def _find(self, silo: str, labels: dict[str, str]) -> str:
+        """The id of a run that an earlier mirror made, though its ledger is lost; empty if there is none."""
+        if silo and labels[PARENT] in self._new:
+            return ""
+        sought = labels if silo else {"fl_kit.run_id": self.record.id}
+        where = " and ".join(f"tags.`{name}` = '{value}'" for name, value in sought.items())
+        found = self._client.search_runs([self._experiment], where, max_results=1)
+        return str(found[0].info.run_id) if found else ""
+
+    def _create(self, name: str, labels: dict[str, str]) -> str:
+        run = self._client.create_run(self._experiment, self._time(0), labels, name)
+        self._new.add(run.info.run_id)
+        return str(run.info.run_id)
 
     def _describe(self, root: str) -> None:
         from mlflow.entities import Param
@@ -104,11 +111,16 @@ class Delivery:
 
     def _deliver_figures(self) -> None:
         events = self.record.events(self._read)
-        for run, figures in self._by_run(events).items():
-            fresh = figures if self._sure or run in self._new else self._not_there(run, figures)
-            for start in range(0, len(fresh), MOST_METRICS):
-                self._send(run, fresh[start : start + MOST_METRICS])
-            self._note_sent(figures)
+        by_run = self._by_run(events)
+        try:
+            for run, figures in by_run.items():
+                fresh = figures if self._sure or run in self._new else self._not_there(run, figures)
+                for start in range(0, len(fresh), MOST_METRICS):
+                    self._send(run, fresh[start : start + MOST_METRICS])
+                self._note_sent(figures)
+        finally:
+            if by_run:
+                self.ledger.save(self.record.folder)
         self._read += len(events)
 
     def _by_run(self, events: Iterable[Event]) -> dict[str, list[Event]]:
@@ -139,7 +151,6 @@ class Delivery:
 
     def _note_sent(self, figures: list[Event]) -> None:
         self.ledger.sent.update({series(event): event.round for event in figures})
-        self.ledger.save(self.record.folder)
 
     def _key(self, event: Event) -> str:
         """The figure's name in its MLflow run: a child run holds one silo, so its series lack the prefix."""

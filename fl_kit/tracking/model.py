@@ -93,6 +93,7 @@ def save_pt2(module: nn.Module, example: Any, folder: Path) -> None:
         serialization_format="pt2",
         pip_requirements=requirements(),
     )
+    forget_paths(folder / "data" / "model.pt2")
     refuse_pickle(folder)
 
 
@@ -115,6 +116,16 @@ def requirements() -> list[str]:
     from importlib.metadata import version
 
     return [f"{name}=={version(name).partition('+')[0]}" for name in ("numpy", "torch")]
+
+
+def forget_paths(file: Path) -> None:
+    """Take out of an exported model where on this machine each operation's source stands."""
+    program = torch.export.load(file)
+    for module in program.graph_module.modules():
+        if isinstance(module, torch.fx.GraphModule):
+            for node in module.graph.nodes:
+                node.meta.pop("stack_trace", None)
+    torch.export.save(program, file)
 
 
 def refuse_pickle(folder: Path) -> None:

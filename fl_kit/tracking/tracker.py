@@ -13,8 +13,12 @@ from fl_kit.tracking.ledger import ROOT, ledger_for, load, without_password
 from fl_kit.tracking.record import Record, of_folder, of_run
 
 EXPERIMENT = "fl-kit"
+FIRST = 3.0
+"""Seconds before the first delivery: loading MLflow takes a second or two of Python, which a short run would feel."""
 EVERY = 1.0
-"""Seconds from one delivery to the next."""
+"""Seconds from one delivery to the next, at least."""
+SHARE = 0.1
+"""The most of the time that deliveries may take while the run goes on, as they hold Python's lock."""
 GLANCE = 0.1
 """Seconds from one look at the run's status to the next."""
 LONGEST_PAUSE = 30.0
@@ -106,24 +110,36 @@ class Tracker(Shown):
         return f"Nothing is lost: push({str(folder)!r}, uri)" if folder else "Keep the run and push(run, uri)"
 
     def _work(self) -> None:
-        pause, give_up = EVERY, float("inf")
         try:
-            while True:
-                over = self._over()  # asked first: what a run tells, it tells before it is over
-                if over and give_up == float("inf"):
-                    pause, give_up = EVERY, time.monotonic() + LAST_ATTEMPTS
-                arrived = self._attempt()
-                if over and (arrived or self._leave.is_set() or time.monotonic() + pause > give_up):
-                    return
-                self._sleep(pause, over)
-                pause = EVERY if arrived else min(2 * pause, LONGEST_PAUSE)
+            self._while_it_runs()
+            self._afterwards()
         finally:
             _alive.discard(self)
 
-    def _attempt(self) -> bool:
+    def _while_it_runs(self) -> None:
+        """Deliver now and then: seldom to a server that does not answer, never for more than `SHARE` of the time."""
+        pause = EVERY
+        self._sleep(FIRST)
+        while not self._over():
+            began = time.monotonic()
+            arrived = self._attempt("")
+            took = time.monotonic() - began
+            pause = EVERY if arrived else min(2 * pause, LONGEST_PAUSE)
+            self._sleep(max(pause, took / SHARE))
+
+    def _afterwards(self) -> None:
+        """Deliver the rest and the end; give up after `LAST_ATTEMPTS`."""
+        pause, until = EVERY, time.monotonic() + LAST_ATTEMPTS
+        while not self._attempt(self._delivery.record.end()):
+            if self._leave.is_set() or time.monotonic() + pause > until:
+                return
+            self._leave.wait(pause)
+            pause *= 2
+
+    def _attempt(self, end: str) -> bool:
         """One delivery; whether it arrived."""
         try:
-            self._delivery.deliver(self._delivery.record.end() if self._over() else "")
+            self._delivery.deliver(end)
         except Exception as error:  # noqa: BLE001 - the run must not hear of it; `wait` and `push` raise it
             self.error = explained(error, self._secret_uri)
             return False
@@ -133,11 +149,11 @@ class Tracker(Shown):
     def _over(self) -> bool:
         return self._run.status != "running" or self._leave.is_set()
 
-    def _sleep(self, seconds: float, over: bool) -> None:
+    def _sleep(self, seconds: float) -> None:
         """Sleep, but wake when the run ends or the mirror is to stop."""
         until = time.monotonic() + seconds
-        while time.monotonic() < until and self._over() == over and not self._leave.wait(GLANCE):
-            ...
+        while time.monotonic() < until and not self._over():
+            self._leave.wait(GLANCE)
 
 
 def mirror(run: Run, uri: str, *, experiment: str = EXPERIMENT) -> Tracker:
