@@ -9,10 +9,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 KEEP = 2**31 - 1
 GLIBC_CEILING = 32 << 20
 """Where glibc's own moving threshold for large blocks ends."""
+HEAP = 64 << 20
+"""The size of the heaps that a thread allocates from; one that is empty goes back unless this much is wanted spare."""
+GLIBC_PAD = 128 << 10
 
 
 @contextmanager
@@ -24,9 +27,11 @@ def warm_allocator() -> Iterator[None]:
         return
     libc.mallopt(M_MMAP_THRESHOLD, KEEP)
     libc.mallopt(M_TRIM_THRESHOLD, KEEP)
+    libc.mallopt(M_TOP_PAD, HEAP)
     try:
         yield
     finally:
+        libc.mallopt(M_TOP_PAD, GLIBC_PAD)
         libc.mallopt(M_MMAP_THRESHOLD, GLIBC_CEILING)
         libc.mallopt(M_TRIM_THRESHOLD, 2 * GLIBC_CEILING)
         libc.malloc_trim(0)
