@@ -12,7 +12,7 @@ from fl_kit.batches import EVALUATION_BATCH, DatasetRows, call
 from fl_kit.errors import FlKitError, MessageError, QuorumLost, StepFailed, Stopped, TaskError
 from fl_kit.events import GLOBAL, SILO_LEFT_OUT, STEP_FAILED, Event, metric_event, now
 from fl_kit.local import evaluate
-from fl_kit.messages import Groups, Memory, Message, State, Update, check_update
+from fl_kit.messages import Memory, Message, State, Update, check_update
 from fl_kit.metrics import ratio
 from fl_kit.model_state import ModelState
 from fl_kit.plan import ORCHESTRATOR, Step
@@ -133,18 +133,11 @@ def init(ctx: StepContext, inputs: Inputs) -> Outputs:
     if not any(p.requires_grad for p in module.parameters()):
         raise TaskError(f"{ctx.task.name}.model() has nothing to train: no parameter has requires_grad=True")
     if standardizers(module):
-        apply_sums(module, measured(ctx, inputs["updates"]))
+        sums = list(inputs["updates"])
+        check_quorum(ctx, [update.silo for update in sums])
+        apply_sums(module, (update.extra for update in sums))
     params = ModelState(module, torch.device("cpu")).snapshot()
     return {"state": ctx.job.strategy.init(params, ctx)}
-
-
-def measured(ctx: StepContext, updates: Iterable[Update]) -> Iterator[Groups]:
-    """The silos' sums; raises QuorumLost after the last if too few silos sent theirs."""
-    arrived: list[str] = []
-    for update in updates:
-        arrived.append(update.silo)
-        yield update.extra
-    check_quorum(ctx, arrived)
 
 
 def fit(ctx: StepContext, inputs: Inputs) -> Outputs:
