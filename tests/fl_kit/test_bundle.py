@@ -1,0 +1,351 @@
+"""The bundle: the same bytes wherever it is made, refused after any change, and complete enough to run alone."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fl_kit import Federation, FedProx, Job, Scaffold
+from fl_kit import bundle as bundles
+from fl_kit.bundle import MANIFEST, Bundle, verify, write_bundle
+from fl_kit.errors import BundleError, TaskError
+from fl_kit.task import Task
+from tests.tasks import DROPOUT, LINEAR, job, random_rows, silos
+
+
+@pytest.fixture(scope="module")
+def federation(tmp_path_factory: pytest.TempPathFactory) -> Federation:
+    return silos(tmp_path_factory.mktemp("silos"), ash=random_rows(6, 4, 1), birch=random_rows(3, 4, 2))
+
+
+@pytest.fixture(scope="module")
+def travelling() -> Job:
+    return job(LINEAR, Scaffold(lr=0.1), rounds=2, seed=11, min_silos=1)
+
+
+@pytest.fixture(scope="module")
+def master(travelling: Job, federation: Federation, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A good bundle; tests that change one put it back or take a copy."""
+    return write_bundle(travelling, travelling.plan(federation), tmp_path_factory.mktemp("made") / "bundle")
+
+
+@pytest.fixture
+def copy(master: Bundle, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(master.folder, tmp_path / "bundle"))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Name → bytes of every file of a folder."""
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def refusal(folder: Path, digest: str = "") -> str:
+    """What verify says against a bundle."""
+    with pytest.raises(BundleError) as caught:
+        verify(folder, digest)
+    return str(caught.value)
+
+
+def test_the_same_job_and_plan_give_the_same_bytes(
+    travelling: Job, federation: Federation, master: Bundle, tmp_path: Path
+) -> None:
+    again = write_bundle(
+        job(LINEAR, Scaffold(lr=0.1), rounds=2, seed=11, min_silos=1), travelling.plan(federation), tmp_path / "again"
+    )
+    assert again.digest == master.digest
+    assert content(again.folder) == content(master.folder)
+
+
+@pytest.mark.parametrize("change", [{"seed": 12}, {"rounds": 3}, {"min_silos": 2}, {"strategy": FedProx()}], ids=str)
+def test_another_job_gives_another_digest(
+    federation: Federation, master: Bundle, tmp_path: Path, change: dict[str, object]
+) -> None:
+    settings = {"strategy": Scaffold(lr=0.1), "rounds": 2, "seed": 11, "min_silos": 1, **change}
+    other = job(LINEAR, **settings)  # type: ignore[arg-type]
+    assert write_bundle(other, other.plan(federation), tmp_path / "other").digest != master.digest
+
+
+def test_the_plan_is_part_of_the_digest(
+    travelling: Job, federation: Federation, master: Bundle, tmp_path: Path
+) -> None:
+    other = travelling.plan(federation.select(["ash"]))
+    assert write_bundle(travelling, other, tmp_path / "other").digest != master.digest
+
+
+def test_the_manifest_is_the_sha256_of_every_file_and_the_digest_its_own(master: Bundle) -> None:
+    files = content(master.folder)
+    manifest = files.pop(MANIFEST)
+    assert master.digest == hashlib.sha256(manifest).hexdigest()
+    assert json.loads(manifest)["files"] == {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+
+
+def test_it_holds_all_of_fl_kit_the_task_the_job_and_the_plan_and_nothing_pickled(
+    master: Bundle, travelling: Job, root: Path
+) -> None:
+    found = set(content(master.folder))
+    own = {f"fl_kit/{p.relative_to(root / 'fl_kit').as_posix()}" for p in (root / "fl_kit").rglob("*.py")}
+    assert own <= found
+    assert found - own == {"job.json", "plan.json", "task/linear.py", MANIFEST, "fl_kit/silo_environment.txt"}
+    assert {Path(name).suffix for name in found} == {".py", ".json", ".txt"}
+    for name, data in content(master.folder).items():
+        assert not data.startswith(b"\x80"), name  # how a pickle of protocol 2 and later begins
+        assert "\x00" not in data.decode("utf-8"), name
+    # so an owner who knows a task's digest finds it in the manifest
+    assert json.loads((master.folder / MANIFEST).read_text())["files"]["task/linear.py"] == travelling.task.sha256
+
+
+def test_job_and_plan_come_back(master: Bundle, travelling: Job, federation: Federation) -> None:
+    back = verify(master.folder, master.digest)
+    assert back == master
+    assert back.job() == travelling
+    assert back.job().to_json() == travelling.to_json()
+    assert back.plan() == travelling.plan(federation)
+
+
+# --- the same from every checkout -----------------------------------------------------------------------------
+
+
+def with_source(change: Callable[[str], str]) -> Job:
+    return job(Task(name="linear", source=change(LINEAR.read_text(encoding="utf-8"))), FedProx(), rounds=1)
+
+
+@pytest.mark.parametrize("line_end", ["\r\n", "\r"], ids=["crlf", "cr"])
+def test_the_line_ends_of_the_task_do_not_count(federation: Federation, tmp_path: Path, line_end: str) -> None:
+    plain, foreign = with_source(str), with_source(lambda text: text.replace("\n", line_end))
+    assert foreign.task.source != plain.task.source
+    first = write_bundle(plain, plain.plan(federation), tmp_path / "lf")
+    second = write_bundle(foreign, foreign.plan(federation), tmp_path / "other")
+    assert second.digest == first.digest
+    assert content(second.folder) == content(first.folder)
+    assert second.job().task.sha256 == foreign.task.sha256
+
+
+def test_the_line_ends_of_a_checkout_of_fl_kit_do_not_count(
+    travelling: Job, federation: Federation, master: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout = tmp_path / "windows" / ".venv" / "fl_kit"  # a hidden folder above it hides nothing
+    shutil.copytree(master.folder / "fl_kit", checkout)
+    for path in checkout.rglob("*.*"):
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    (checkout / "__pycache__").mkdir()
+    (checkout / "__pycache__" / "step.cpython-311.pyc").write_bytes(b"\0")
+    (checkout / ".ipynb_checkpoints").mkdir()
+    (checkout / ".ipynb_checkpoints" / "step-checkpoint.py").write_text("old = 1\n")
+    monkeypatch.setattr(bundles, "__file__", str(checkout / "bundle.py"))
+    made = write_bundle(travelling, travelling.plan(federation), tmp_path / "made")
+    assert content(made.folder) == content(master.folder)
+
+
+# --- any change is refused ------------------------------------------------------------------------------------
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_a_changed_byte_in_any_file_is_found_and_the_file_named(master: Bundle, data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(content(master.folder))))
+    file = master.folder / name
+    original = file.read_bytes()
+    changed = bytearray(original)
+    if changed:
+        place = data.draw(st.integers(0, len(changed) - 1))
+        changed[place] ^= data.draw(st.integers(1, 255))
+    else:
+        changed += b"#"
+    try:
+        file.write_bytes(changed)
+        said = refusal(master.folder)
+        # a byte of the manifest may change the name, or the sha256, of another file
+        assert name in said or name == MANIFEST
+        if name == MANIFEST:
+            assert f"expected {master.digest}" in refusal(master.folder, master.digest)
+    finally:
+        file.write_bytes(original)
+    assert verify(master.folder, master.digest) == master
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_a_file_cut_short_or_made_longer_is_named(master: Bundle, data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(set(content(master.folder)) - {MANIFEST})))
+    file = master.folder / name
+    original = file.read_bytes()
+    length = data.draw(st.integers(0, len(original) + 3).filter(lambda n: n != len(original)))
+    try:
+        file.write_bytes((original + b"\n\n\n")[:length])
+        assert f"{name} was changed" in refusal(master.folder)
+    finally:
+        file.write_bytes(original)
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_a_file_taken_away_is_named(master: Bundle, data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(content(master.folder))))
+    away = master.folder.parent / "away"
+    (master.folder / name).replace(away)
+    try:
+        assert name in refusal(master.folder)
+    finally:
+        away.replace(master.folder / name)
+    assert verify(master.folder) == master
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_a_renamed_file_is_named(master: Bundle, data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(set(content(master.folder)) - {MANIFEST})))
+    file = master.folder / name
+    other = file.with_name(data.draw(st.sampled_from([f"_{file.name}", f"{file.name}.bak", f"z{file.name}"])))
+    file.replace(other)
+    try:
+        said = refusal(master.folder)
+        assert name in said or other.relative_to(master.folder).as_posix() in said
+    finally:
+        other.replace(file)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "torch.py",
+        "torch/__init__.py",
+        "fl_kit/extra.py",
+        "fl_kit/step.pyc",
+        "fl_kit/__pycache__/step.cpython-311.pyc",
+        "task/__pycache__/linear.cpython-311.pyc",
+        "task/helper.so",
+        "sitecustomize.py",
+        "fl_kit/manifest.json",
+        ".hidden",
+    ],
+)
+def test_a_file_added_is_named(copy: Path, name: str) -> None:
+    (copy / name).parent.mkdir(exist_ok=True)
+    (copy / name).write_bytes(b"")
+    assert refusal(copy) == f"{name} is not named by the bundle's manifest"
+
+
+def test_byte_code_is_accepted_only_on_request_and_only_where_python_puts_it(copy: Path) -> None:
+    cache = copy / "fl_kit" / "__pycache__"
+    cache.mkdir()
+    (cache / "step.cpython-311.pyc").write_bytes(b"")
+    assert "step.cpython-311.pyc" in refusal(copy)
+    assert verify(copy, byte_code=True).folder == copy
+    (copy / "fl_kit" / "step.pyc").write_bytes(b"")
+    with pytest.raises(BundleError, match=r"^fl_kit/step\.pyc is not named"):
+        verify(copy, byte_code=True)
+    (copy / "fl_kit" / "step.pyc").rename(cache / "step.py")
+    with pytest.raises(BundleError, match=r"^fl_kit/__pycache__/step\.py is not named"):
+        verify(copy, byte_code=True)
+
+
+def test_a_link_is_a_file_wherever_it_leads(copy: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "__init__.py").write_text("planted = True\n")
+    for target in (elsewhere, elsewhere / "__init__.py", tmp_path / "nowhere"):
+        (copy / "torch").symlink_to(target)
+        assert "torch" in refusal(copy)
+        (copy / "torch").unlink()
+    assert verify(copy)
+
+
+def test_a_folder_in_a_files_place_is_named(copy: Path) -> None:
+    (copy / "plan.json").unlink()
+    (copy / "plan.json").mkdir()
+    assert refusal(copy) == "plan.json is missing from the bundle"
+
+
+def test_a_change_of_file_and_manifest_together_is_found_by_the_digest(master: Bundle, copy: Path) -> None:
+    """Whoever can write both can make a consistent bundle; only the approved digest tells."""
+    (copy / "task" / "linear.py").write_text("import os\n")
+    files = content(copy)
+    del files[MANIFEST]
+    (copy / MANIFEST).write_bytes(bundles.manifest_of({n: hashlib.sha256(d).hexdigest() for n, d in files.items()}))
+    assert verify(copy).digest != master.digest
+    assert f"expected {master.digest}" in refusal(copy, master.digest)
+
+
+def test_another_digest_is_refused(master: Bundle) -> None:
+    said = refusal(master.folder, "0" * 64)
+    assert master.digest in said
+    assert "0" * 64 in said
+
+
+EDITS: list[Callable[[dict[str, object]], object]] = [
+    lambda found: {**found, "approved": True},
+    lambda found: {**found, "format": 2},
+    lambda found: {"format": 1},
+    lambda found: {"format": 1, "files": list(found["files"])},  # type: ignore[call-overload]
+    lambda found: {"format": 1, "files": [[1, 2], ["a", "b"]]},
+    lambda found: {"format": 1, "files": {**found["files"], "../outside.py": "0" * 64}},  # type: ignore[dict-item]
+    lambda found: {"format": 1, "files": None},
+    lambda found: [found],
+    lambda found: 7,
+]
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edited_manifest_is_refused(copy: Path, edit: Callable[[dict[str, object]], object]) -> None:
+    (copy / MANIFEST).write_text(json.dumps(edit(json.loads((copy / MANIFEST).read_text())), indent=1))
+    said = refusal(copy)
+    assert MANIFEST in said or said == "../outside.py is missing from the bundle"
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe\x00", b"[" * 100_000, b"null"], ids=lambda data: repr(data[:4]))
+def test_what_is_no_manifest_is_refused(copy: Path, data: bytes) -> None:
+    (copy / MANIFEST).write_bytes(data)
+    assert MANIFEST in refusal(copy)
+
+
+def test_a_manifest_in_another_layout_is_refused(copy: Path) -> None:
+    """Its digest would differ though every file is as listed: one bundle has one digest."""
+    (copy / MANIFEST).write_text(json.dumps(json.loads((copy / MANIFEST).read_text())))
+    assert MANIFEST in refusal(copy)
+
+
+def test_no_bundle_at_all(tmp_path: Path) -> None:
+    assert "holds no bundle" in refusal(tmp_path)
+    assert "holds no bundle" in refusal(tmp_path / "nowhere")
+
+
+# --- writing --------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_holds_something_is_refused_and_left_alone(
+    travelling: Job, federation: Federation, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(BundleError, match="is not empty"):
+        write_bundle(travelling, travelling.plan(federation), tmp_path)
+    assert content(tmp_path) == {"notes.txt": b"mine"}
+
+
+def test_a_file_where_the_folder_should_be_is_one_clear_error(
+    travelling: Job, federation: Federation, tmp_path: Path
+) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(BundleError, match=r"cannot be written to .*taken"):
+        write_bundle(travelling, travelling.plan(federation), tmp_path / "taken")
+
+
+@pytest.mark.parametrize("name", ["job.json", "plan.json"])
+def test_a_consistent_bundle_without_a_job_or_plan_says_so(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    files = content(copy)
+    del files[MANIFEST]
+    (copy / MANIFEST).write_bytes(bundles.manifest_of({n: hashlib.sha256(d).hexdigest() for n, d in files.items()}))
+    bundle = verify(copy)
+    with pytest.raises(BundleError, match=f"holds no {name.removesuffix('.json')}"):
+        bundle.job() if name == "job.json" else bundle.plan()
+
+
+def test_a_task_that_is_not_the_jobs_is_refused(copy: Path) -> None:
+    (copy / "task" / "linear.py").write_bytes(DROPOUT.read_bytes())
+    with pytest.raises(TaskError, match="sha256 differs"):
+        Bundle(folder=copy, digest="").job()
