@@ -13,6 +13,7 @@ from fl_kit.protocols import Aggregator, Backend, Run, Strategy, Transform
 from fl_kit.randomness import seeded
 from fl_kit.review import Review
 from fl_kit.silo import Federation
+from fl_kit.source import digest
 from fl_kit.standardize import standardizers
 from fl_kit.task import Task
 
@@ -124,9 +125,10 @@ class Job:
             found = json.loads(text)
             if found["format"] != FORMAT:
                 raise TaskError(f"this job is of format {found['format']!r}; this fl-kit reads format {FORMAT}")
-            task = Task(name=found["task"]["name"], source=source)
-            if task.sha256 != found["task"]["sha256"]:
-                raise TaskError(f"the source of {task.name!r} is not the one of this job: its sha256 differs")
+            name = found["task"]["name"]
+            if digest(source) != found["task"]["sha256"]:  # before any of it runs
+                raise TaskError(f"the source of {name!r} is not the one of this job: its sha256 differs")
+            task = Task(name=name, source=source)
             return cls(
                 task=task,
                 strategy=build(found["strategy"], task.module),

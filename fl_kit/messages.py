@@ -72,8 +72,12 @@ KINDS: dict[str, type[Update] | type[State] | type[Memory]] = {"update": Update,
 M = TypeVar("M", Update, State, Memory)
 
 
-def write(message: Message, folder: str | Path, *, durable: bool = False) -> None:
+def write(
+    message: Message, folder: str | Path, *, durable: bool = False, note: Mapping[str, int] | None = None
+) -> None:
     """Write a message into a folder; `durable` waits until it is on the disk.
+
+    note  more for its meta.json, which `read` passes over
 
     A message already there is replaced. Raises OSError, for instance when the disk is full; what was there
     before is then refused by `read`, never half believed.
@@ -94,7 +98,7 @@ def write(message: Message, folder: str | Path, *, durable: bool = False) -> Non
     if durable:
         sync(partial)
     partial.replace(file)
-    meta["bytes"] = file.stat().st_size
+    meta = {**(note or {}), **meta, "bytes": file.stat().st_size}
     write_text(folder / META_FILE, json.dumps(meta, indent=1, sort_keys=True), durable=durable)
 
 

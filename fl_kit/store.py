@@ -11,14 +11,15 @@ The run folder is the truth of a run:
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from fl_kit.errors import FederationError, MessageError, RunNotFound, StoreError
+from fl_kit.errors import FlKitError, MessageError, RunNotFound, StoreError
 from fl_kit.events import EventLog
 from fl_kit.job import Job
-from fl_kit.messages import Groups, Memory, State, complete, read, write, write_text
+from fl_kit.messages import Groups, Memory, State, complete, read, read_meta, write, write_text
 from fl_kit.plan import Plan, round_name
 from fl_kit.silo import Federation, nearest
 
@@ -109,39 +110,41 @@ class FolderStore:
 
     def job(self) -> Job:
         """The job that was asked for, with its task made from the source kept here."""
-        text = self._text("job.json")
-        try:
+        with blaming(self.folder / "job.json"):
+            text = self._text("job.json")
             name = json.loads(text)["task"]["name"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{self.folder / 'job.json'} is damaged: {error!r}") from error
-        return Job.from_json(text, self._text(f"task/{name}.py"))
+        source = self._text(f"task/{name}.py")
+        with blaming(self.folder / "job.json", f"with task/{name}.py "):
+            return Job.from_json(text, source)
 
     def plan(self) -> Plan:
         """The plan that was run."""
-        return Plan.from_json(self._text("plan.json"))
+        with blaming(self.folder / "plan.json"):
+            return Plan.from_json(self._text("plan.json"))
 
     def federation(self) -> Federation:
         """The federation that took part."""
-        try:
-            return Federation.load(self.folder / "federation.yaml")
-        except FederationError as error:
-            raise StoreError(f"the run folder {self.folder} is damaged: {error}") from error
+        with blaming(self.folder / "federation.yaml"):
+            found = Federation.load(self.folder / "federation.yaml")
+            if missing := sorted(set(self.plan().silos) - set(found.names)):
+                raise ValueError(f"the plan's silo {missing[0]!r} is not in it")
+            return found
 
     def environment(self) -> dict[str, Any]:
         """Versions, threads and device of the run."""
-        try:
-            return dict(json.loads(self._text("environment.json")))
-        except ValueError as error:
-            raise StoreError(f"{self.folder / 'environment.json'} is damaged: {error}") from error
+        with blaming(self.folder / "environment.json"):
+            found = dict(json.loads(self._text("environment.json")))
+            return {**found, "threads": int(found["threads"])}
 
     def save(self, state: State, memories: Memories) -> None:
         """Events first, the state last: a state on disk has its history, and marks its round as done."""
         place = self.folder / round_name(state.round)
         try:
+            note = {"events": len(self.events), "memories": len(memories)}
             self.events.flush()
             if memories:
                 write(pack(memories), place / "memories", durable=True)
-            write(state, place / "state", durable=True)
+            write(state, place / "state", durable=True, note=note)
         except (OSError, StoreError) as error:
             raise StoreError(
                 f"round {state.round} cannot be written to {place}: {error}. "
@@ -164,14 +167,35 @@ class FolderStore:
             raise StoreError(f"the silos' memories of round {round} cannot be read: {error}") from error
 
     def last_round(self) -> int | None:
-        rounds = sorted((int(p.name.removeprefix("round_")) for p in self.folder.glob("round_*")), reverse=True)
-        return next((r for r in rounds if complete(self.folder / round_name(r) / "state")), None)
+        """The last round whose state, memories and events are all there; what a damaged one held is made again."""
+        numbers = (path.name.removeprefix("round_") for path in self.folder.glob("round_*"))
+        rounds = sorted((int(number) for number in numbers if number.isdecimal()), reverse=True)
+        return next((r for r in rounds if self._whole(self.folder / round_name(r))), None)
+
+    def _whole(self, place: Path) -> bool:
+        if not complete(place / "state"):
+            return False
+        note = read_meta(place / "state")
+        if note.get("events", 0) > len(self.events):
+            return False
+        return not note.get("memories") or complete(place / "memories")
 
     def _text(self, name: str) -> str:
         try:
             return (self.folder / name).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise StoreError(f"{self.folder / name} cannot be read: {error}") from error
+
+
+@contextmanager
+def blaming(file: Path, more: str = "") -> Iterator[None]:
+    """Whatever is wrong with what a file holds becomes a StoreError that names it."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except (FlKitError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{file} {more}is damaged: {error}") from error
 
 
 def pack(memories: Memories) -> Memory:
