@@ -158,12 +158,17 @@ def epochs(ctx: Context, rows: Rows, settings: LocalSettings) -> Iterator[Iterat
         epoch += 1
 
 
-def one_like(value: Any) -> Tensor:
+def one_like(value: Tensor) -> Tensor:
     """The gradient of a scalar loss to itself; given to backward, it need not be made at every step."""
+    return torch.ones_like(checked(value))
+
+
+def checked(value: Any) -> Tensor:
+    """What the loss gave; raises TaskError if it is no scalar tensor."""
     if not isinstance(value, Tensor) or value.ndim:
         shape = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise TaskError(f"loss(outputs, targets) gave {shape}; it must give the mean over the batch, a scalar tensor")
-    return torch.ones_like(value)
+    return value
 
 
 def descend(optimizer: SGD, params: list[nn.Parameter], views: list[Tensor], correction: Correction | None) -> None:
@@ -234,7 +239,7 @@ def evaluate(ctx: Context, params: Tensors) -> Tensors:
         for inputs, targets in rows.batches(EVALUATION_BATCH):
             ctx.check()
             outputs = call(model.module, inputs)
-            total += float(ctx.measure_loss(outputs, targets)) * len(targets)
+            total += float(checked(ctx.measure_loss(outputs, targets))) * len(targets)
             count += len(targets)
             for name, metric in metrics.items():
                 value = metric.sums(outputs, targets)

@@ -1,6 +1,8 @@
 """A model's tensors by name: loading a state into it, and taking an update out of it."""
 
+from collections.abc import Iterable
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,29 +28,54 @@ class ModelState:
         self._checked = False
 
     @cached_property
-    def parameters(self) -> Tensors:
-        """Every parameter, frozen ones too."""
-        return {name: p.detach() for name, p in self.module.named_parameters()}
+    def _places(self) -> dict[str, tuple[dict[str, Any], str]]:
+        """Name → the module's own table that has the tensor, and its name there.
+
+        Looked up at each use: a model or a task's own fit may put another tensor in its place.
+        """
+        kept = self.module.state_dict(keep_vars=True)
+        tables = dict(self.module.named_modules())
+        places: dict[str, tuple[dict[str, Any], str]] = {}
+        for name, _ in self.module.named_parameters():
+            path, _, key = name.rpartition(".")
+            places[name] = tables[path]._parameters, key
+        for name, _ in self.module.named_buffers():
+            if name in kept:
+                path, _, key = name.rpartition(".")
+                places[name] = tables[path]._buffers, key
+        return places
+
+    def _now(self, names: Iterable[str]) -> Tensors:
+        """The tensors as they are; views that share the model's memory."""
+        places = self._places
+        return {name: places[name][0][places[name][1]].detach() for name in names}
 
     @cached_property
+    def _trainable(self) -> list[str]:
+        return [name for name, p in self.module.named_parameters() if p.requires_grad]
+
+    @property
     def trainable(self) -> dict[str, nn.Parameter]:
         """The parameters that training changes."""
-        return {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+        return {name: self._places[name][0][self._places[name][1]] for name in self._trainable}
 
     @cached_property
-    def buffers(self) -> Tensors:
-        """Persistent buffers, such as running statistics."""
-        kept = self.module.state_dict(keep_vars=True)
-        return {name: b for name, b in self.module.named_buffers() if name in kept}
+    def _buffers(self) -> Tensors:
+        """Persistent buffers, such as running statistics: the model's own tensors from the start."""
+        return {
+            name: table[key] for name, (table, key) in self._places.items() if not isinstance(table[key], nn.Parameter)
+        }
 
     @cached_property
     def moving_buffers(self) -> Tensors:
         """The buffers that travel in updates."""
-        return {name: b for name, b in self.buffers.items() if b.dtype != torch.bool}
+        return {name: b for name, b in self._buffers.items() if b.dtype != torch.bool}
 
     def snapshot(self) -> Tensors:
         """A copy of every parameter and buffer, on the CPU."""
-        return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in self._all.items()}
+        return {
+            name: value.detach().to("cpu", copy=True).contiguous() for name, value in self._now(self._places).items()
+        }
 
     def load(self, params: Tensors) -> None:
         """Copy a state's parameters into the model, unless it already holds just these.
@@ -57,12 +84,14 @@ class ModelState:
         """
         if self._loaded is params:
             return
+        for name, buffer in self._buffers.items():
+            table, key = self._places[name]
+            table[key] = buffer  # a model may have put something else there, even a part of its rows
+        own = self._now(self._places)
         if not self._checked:
-            check_same_model(self._all, params)
+            check_same_model(own, params)
             self._checked = True
-        for name, (owner, key) in self._owners.items():
-            setattr(owner, key, self.buffers[name])  # a model may have assigned it anew
-        torch._foreach_copy_(list(self._all.values()), [params[name] for name in self._all])
+        torch._foreach_copy_(list(own.values()), [params[name] for name in own])
         self._loaded = params
 
     def changed(self) -> None:
@@ -71,12 +100,11 @@ class ModelState:
 
     def delta(self, start: Tensors) -> Tensors:
         """Trained − start for each trainable parameter, on the CPU."""
-        return self._difference({name: self.parameters[name] for name in self.trainable}, start)
+        return self._difference(self._now(self._trainable), start)
 
     def buffer_delta(self, start: Tensors) -> Tensors:
         """Now − start for each buffer that travels, on the CPU."""
-        places = {name: self._owners[name] for name in self.moving_buffers}
-        return self._difference({name: getattr(owner, key).detach() for name, (owner, key) in places.items()}, start)
+        return self._difference(self._now(self.moving_buffers), start)
 
     def _difference(self, values: Tensors, start: Tensors) -> Tensors:
         if not values:
@@ -84,17 +112,6 @@ class ModelState:
         names = list(values)
         now = [values[name].to("cpu") for name in names]
         return dict(zip(names, torch._foreach_sub(now, [start[name] for name in names]), strict=True))
-
-    @cached_property
-    def _owners(self) -> dict[str, tuple[nn.Module, str]]:
-        """Buffer → the module that has it, and its name there: what it is now, if the model assigns it anew."""
-        places = {name: name.rpartition(".") for name in self.buffers}
-        return {name: (self.module.get_submodule(path), key) for name, (path, _, key) in places.items()}
-
-    @cached_property
-    def _all(self) -> Tensors:
-        """Parameters and buffers; views that share the model's memory."""
-        return {**self.parameters, **{name: b.detach() for name, b in self.buffers.items()}}
 
 
 def check_same_model(own: Tensors, params: Tensors) -> None:
