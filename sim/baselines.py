@@ -64,11 +64,11 @@ class Comparison(Shown):
         ours, theirs = statistics.fmean(self.values[FEDERATED]), statistics.fmean(self.values[other])
         least = half if len(self.seeds) > 1 else 0.0
         word = "beats" if mean - least > 0 else "loses to" if mean + least < 0 else "cannot be told from"
-        doubt = f"95 % interval {mean - half:+.3f} to {mean + half:+.3f} over {len(self.seeds)} seeds"
+        doubt = f"95 % interval {mean - half:+z.3f} to {mean + half:+z.3f} over {len(self.seeds)} seeds"
         if len(self.seeds) == 1:
             doubt = "one seed, so without an interval"
         start = f"it {word} {other}" if short else f"Federated {self.metric} {ours:.3f} {word} {other}"
-        return f"{start} {theirs:.3f} by {mean:+.3f} ({doubt})"
+        return f"{start} {theirs:.3f} by {mean:+z.3f} ({doubt})"
 
     def table(self) -> Table:
         """One row for each way of training."""

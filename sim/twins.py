@@ -75,7 +75,9 @@ def load_pooled(job: Job, federation: Federation) -> Load:
 
 
 def concatenate(parts: Sequence[Rows]) -> Any:
-    """Several silos' rows as one: tensors where all are tensors, else a Dataset."""
+    """Several silos' rows as one: tensors where all are tensors, else a Dataset; one silo's as they are."""
+    if len(parts) == 1:
+        return parts[0].raw  # a copy may lie otherwise in memory, and the bits with it
     if all(isinstance(part, TensorRows) for part in parts):
         tensors = [part for part in parts if isinstance(part, TensorRows)]
         return joined([part.inputs for part in tensors]), torch.cat([part.targets for part in tensors])
