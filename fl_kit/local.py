@@ -196,7 +196,7 @@ def descend(optimizer: SGD, params: list[nn.Parameter], views: list[Tensor], cor
 
 def epoch_loss(losses: list[Tensor], sizes: list[int], first_step: int) -> float:
     """Σ loss·rows of an epoch; one transfer from the device for all its batches."""
-    values = torch.stack(losses).tolist()
+    values: list[float] = torch.stack(losses).tolist()
     for step, value in enumerate(values, first_step + 1):
         if not math.isfinite(value):
             raise TaskError(
