@@ -56,7 +56,9 @@ class Job:
         at_least = {"rounds": 1, "retries": 0, "evaluate_every": 0, "min_silos": 1}
         for name, least in at_least.items():
             value = getattr(self, name)
-            if value is not None and (type(value) is not int or value < least):
+            if name == "min_silos" and value is None:
+                continue
+            if type(value) is not int or value < least:
                 raise IncompatibleError(f"Job({name}={value!r}): must be a whole number of at least {least}")
         if type(self.seed) is not int:
             raise IncompatibleError(f"Job(seed={self.seed!r}): must be a whole number")

@@ -84,9 +84,7 @@ class Task:
         try:
             return module_from(self.source, self.name, self.file)
         except Exception as error:
-            refused = TaskError(f"the task {self.name!r} cannot be imported: {type(error).__name__}: {error}")
-            refused.detail = traceback_from(error, self.file)
-            raise refused from error
+            raise self._refused("cannot be imported", error) from error
 
     @property
     def loss(self) -> Any:
@@ -105,13 +103,21 @@ class Task:
         return {metric.name: metric for metric in (found.values() if isinstance(found, Mapping) else found)}
 
     def model(self) -> "nn.Module":
-        """A new model; raises TaskError if it is not an nn.Module."""
+        """A new model; raises TaskError if it cannot be made or is not an nn.Module."""
         from torch import nn
 
-        model = self.module.model()
+        try:
+            model = self.module.model()
+        except Exception as error:
+            raise self._refused("has a model() that failed", error) from error
         if not isinstance(model, nn.Module):
             raise TaskError(f"{self.name}.model() gave {type(model).__name__}, expected an nn.Module: return the model")
         return model
+
+    def _refused(self, what: str, error: Exception) -> TaskError:
+        refused = TaskError(f"the task {self.name!r} {what}: {type(error).__name__}: {error}")
+        refused.detail = traceback_from(error, self.file)
+        return refused
 
     def check(self) -> None:
         """Raise TaskError, all faults at once, if the module lacks a part of the contract."""

@@ -63,7 +63,12 @@ class Engine:
         self._tell(ROUND_STARTED, step.round)
         seconds = stopwatch()
         fresh: dict[str, Memory] = {}
-        outputs = self._run(step, {"state": self.state, "updates": self._deliver(step, fresh)})
+        try:
+            outputs = self._run(step, {"state": self.state, "updates": self._deliver(step, fresh)})
+        except StepFailed as failure:
+            if failure.silo == ORCHESTRATOR:  # a silo's own is told by _attempt
+                self.emit(failed(failure))
+            raise
         state = outputs.get("state")
         if isinstance(state, State):
             self.state = state

@@ -17,8 +17,8 @@ def model():
 
 def data(folder, split):
     frame = pd.read_csv(Path(folder) / f"{split}.csv")
-    targets = torch.tensor(frame["ill"].to_numpy(), dtype=torch.float64)
-    return torch.tensor(frame[COLUMNS].to_numpy(), dtype=torch.float64), targets[:, None]
+    targets = torch.tensor(frame["ill"].to_numpy("float64"))
+    return torch.tensor(frame[COLUMNS].to_numpy("float64")), targets[:, None]
 
 
 loss = nn.BCEWithLogitsLoss()
