@@ -7,7 +7,7 @@ from typing import Any
 
 from fl_kit.aggregators.mean import Mean
 from fl_kit.components import build, describe
-from fl_kit.errors import IncompatibleError, TaskError
+from fl_kit.errors import FlKitError, IncompatibleError, TaskError
 from fl_kit.plan import Plan
 from fl_kit.protocols import Aggregator, Backend, Run, Strategy, Transform
 from fl_kit.randomness import seeded
@@ -77,8 +77,13 @@ class Job:
     @cached_property
     def measures(self) -> bool:
         """Whether the model standardises its input, so that silos send sums before round 1."""
-        with seeded(self.seed, "plan"):
-            return bool(standardizers(self.task.model()))
+        try:
+            with seeded(self.seed, "plan"):
+                return bool(standardizers(self.task.model()))
+        except FlKitError:
+            raise
+        except Exception as error:
+            raise self.task.refused("has a model() that failed", error) from error
 
     def review(self, federation: Federation) -> Review:
         """What will run where, reading and writing what, and the digest of the source."""

@@ -63,7 +63,7 @@ class Task:
         """The task in a source file."""
         path = Path(path)
         try:
-            source = path.read_text(encoding="utf-8")
+            source = path.read_text(encoding="utf-8-sig")  # a byte order mark is for editors; Python skips it too
         except (OSError, UnicodeDecodeError) as error:
             raise TaskError(f"the task {path} cannot be read: {error}") from error
         return cls(name=path.stem, source=source, path=str(path.resolve()))
@@ -84,7 +84,7 @@ class Task:
         try:
             return module_from(self.source, self.name, self.file)
         except Exception as error:
-            raise self._refused("cannot be imported", error) from error
+            raise self.refused("cannot be imported", error) from error
 
     @property
     def loss(self) -> Any:
@@ -103,18 +103,16 @@ class Task:
         return {metric.name: metric for metric in (found.values() if isinstance(found, Mapping) else found)}
 
     def model(self) -> "nn.Module":
-        """A new model; raises TaskError if it cannot be made or is not an nn.Module."""
+        """A new model; raises TaskError if it is not an nn.Module, and lets the user's own error through."""
         from torch import nn
 
-        try:
-            model = self.module.model()
-        except Exception as error:
-            raise self._refused("has a model() that failed", error) from error
+        model = self.module.model()
         if not isinstance(model, nn.Module):
             raise TaskError(f"{self.name}.model() gave {type(model).__name__}, expected an nn.Module: return the model")
         return model
 
-    def _refused(self, what: str, error: Exception) -> TaskError:
+    def refused(self, what: str, error: Exception) -> TaskError:
+        """A TaskError about the user's own error, with its traceback; `what` follows the task's name."""
         refused = TaskError(f"the task {self.name!r} {what}: {type(error).__name__}: {error}")
         refused.detail = traceback_from(error, self.file)
         return refused
