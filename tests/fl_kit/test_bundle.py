@@ -125,6 +125,13 @@ def test_the_line_ends_of_the_task_do_not_count(federation: Federation, tmp_path
     assert second.job().task.sha256 == foreign.task.sha256
 
 
+def test_a_byte_order_mark_does_not_count(federation: Federation, tmp_path: Path) -> None:
+    (tmp_path / "linear.py").write_bytes(b"\xef\xbb\xbf" + LINEAR.read_bytes())
+    marked, plain = (job(path, FedProx(), rounds=1) for path in (tmp_path / "linear.py", LINEAR))
+    first = write_bundle(marked, marked.plan(federation), tmp_path / "marked")
+    assert first.digest == write_bundle(plain, plain.plan(federation), tmp_path / "plain").digest
+
+
 def test_the_line_ends_of_a_checkout_of_fl_kit_do_not_count(
     travelling: Job, federation: Federation, master: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -490,7 +490,6 @@ BROKEN = {
 def test_an_error_in_the_task_shows_its_traceback_and_line_and_leaves_an_event(
     federation: Federation, tmp_path: Path, part: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The model fails where it is first built; everything else in the silo."""
     source, kind, line = BROKEN[part]
     broken = job(LINEAR, FedAvg(), rounds=1)
     folders = Folders(broken, federation, tmp_path / "good")
@@ -512,6 +511,7 @@ def test_an_error_in_the_task_shows_its_traceback_and_line_and_leaves_an_event(
     assert isinstance(event.value, dict)
     assert event.value["step"] == "fit"
     assert event.value["kind"] == kind
+    assert event.value["message"] in last
     assert line in event.value["detail"]
     assert not folders.folder(f"{step.id}:update").exists()
 
