@@ -237,6 +237,7 @@ def arriving(ctx: StepContext, updates: Iterable[Update]) -> Iterator[Update]:
             continue
         arrived.append(update.silo)
         yield replace(update, metrics={**update.metrics, "update_norm": float64(length, 1.0)})
+        del update  # or it would live on while the next silo trains
     check_quorum(ctx, arrived)
 
 
@@ -282,6 +283,7 @@ class Figures:
                 self.totals[name] = self.totals[name] + sums if name in self.totals else sums
                 self.tell(update.silo, name, sums)
             yield update
+            del update  # or it would live on while the next silo trains
 
     def tell_global(self) -> None:
         """Tell the federation's figures, from the sums over all silos."""

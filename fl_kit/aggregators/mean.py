@@ -32,6 +32,7 @@ class Mean:
             delta.add(update.delta, weight)
             for group, tensors in update.extra.items():
                 extra.setdefault(group, WeightedSum()).add(tensors, weight)
+            del update  # or it would live on while the next silo trains
         if not delta.weight > 0:
             raise QuorumLost("no silo delivered an update that counts; there is nothing to average")
         return Update(

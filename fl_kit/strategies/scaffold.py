@@ -101,3 +101,4 @@ def noting_weights(updates: Iterable[Update], weights: Tensors) -> Iterator[Upda
     for update in updates:
         weights[update.silo] = torch.tensor(update.weight, dtype=torch.float64)
         yield update
+        del update  # or it would live on while the next silo trains
