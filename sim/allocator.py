@@ -25,6 +25,7 @@ def warm_allocator() -> Iterator[None]:
     if libc is None:
         yield
         return
+    libc.malloc_trim(0)
     libc.mallopt(M_MMAP_THRESHOLD, KEEP)
     libc.mallopt(M_TRIM_THRESHOLD, KEEP)
     libc.mallopt(M_TOP_PAD, HEAP)
