@@ -100,6 +100,32 @@ def test_a_buffer_that_the_model_assigns_anew(tmp_path: Path) -> None:
     assert [float(finished.state(round).params["seen"]) for round in range(4)] == [0, 10, 20, 30]
 
 
+LAST_ROW = """
+class Keeping(nn.Linear):
+    def __init__(self):
+        super().__init__(2, 1, dtype=torch.float64)
+        self.register_buffer("last", torch.zeros(2, dtype=torch.float64))
+
+    def forward(self, x):
+        if self.training:
+            self.last = x[-1]KEPT
+        return super().forward(x)
+
+def model():
+    return Keeping()
+"""
+
+
+def test_a_buffer_that_is_a_view_of_the_rows_does_not_overwrite_them(tmp_path: Path) -> None:
+    """The next load must not write the global buffer into a silo's data."""
+    federation = silos(tmp_path, a=random_rows(4, 3, 1), b=random_rows(12, 3, 2))
+    settings = FedAvg(batch_size=12, shuffle=False)
+    view, copy = (
+        run(task(tmp_path, LAST_ROW.replace("KEPT", kept)), settings, federation, 3) for kept in ("", ".clone()")
+    )
+    assert digests(view) == digests(copy)
+
+
 def test_bool_and_scratch_buffers(tmp_path: Path) -> None:
     """A bool buffer stays as it is at the start; a buffer that is not persistent is no part of the state."""
     federation = silos(tmp_path, a=random_rows(4, 3, 1), b=random_rows(12, 3, 2))
@@ -189,6 +215,8 @@ def test_frozen_parameters_are_no_part_of_an_update() -> None:
     model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
     model[0].requires_grad_(False)
     state = ModelState(model, CPU)
+    with torch.no_grad():
+        model[1].bias.zero_()
     start = state.snapshot()
     with torch.no_grad():
         model[1].bias += 2.0
