@@ -1,0 +1,72 @@
+"""fl-kit's exact simulator against the plain torch loop: time, memory, start.
+
+python -m bench                 everything, about a quarter of an hour; wants a machine that does nothing else
+python -m bench --quick         a few rounds of each, to see that it works
+python -m bench --readme        also put the table into README.md
+"""
+
+import argparse
+import sys
+
+from bench import report
+from bench.child import ROOT, figures
+from bench.start import import_time, to_end_of_round_1
+from bench.systems import FOLDER, LOOP, SYSTEMS
+
+MORE_SILOS = ("W2x1000:2", "W3x16:2")
+"""Ten times and four times the silos: the memory must stay what it is."""
+SMALL_JOB = "W2x10"
+
+
+def measure(workloads: list[str], repeats: int, *, quick: bool, command: str) -> report.Figures:
+    """Every part in fresh interpreters, one after the other."""
+    rounds = ":3" if quick else ""
+    starts = 1 if quick else 3
+    say("time")
+    timings = {name: figures("timing", f"{name}{rounds}", str(repeats)) for name in workloads}
+    say("memory")
+    grown = [] if quick else [name for name in MORE_SILOS if name.partition("x")[0] in workloads]
+    memory = {(name, system): figures("memory", f"{name}:2", system) for name in workloads for system in SYSTEMS}
+    memory |= {
+        (name.partition(":")[0], system): figures("memory", name, system) for name in grown for system in SYSTEMS
+    }
+    say("start")
+    starting = [*workloads, *([] if quick else [SMALL_JOB])]
+    begun = {
+        (name, system): to_end_of_round_1(f"{name}:1", system, starts) for name in starting for system in (LOOP, FOLDER)
+    }
+    return report.Figures(
+        timings=timings,
+        memory=memory,
+        starts=begun,
+        imported=import_time(3 if quick else 9),
+        repeats=repeats,
+        command=command,
+    )
+
+
+def say(part: str) -> None:
+    print(f"bench: {part}", file=sys.stderr, flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__, formatter_class=form)
+    parser.add_argument("--workloads", default="W1,W2,W3", help="see bench/workloads.py; default: W1,W2,W3")
+    parser.add_argument("--repeats", type=int, default=None, help="runs of each system; default: 5")
+    parser.add_argument("--quick", action="store_true", help="three rounds, one run of each")
+    parser.add_argument("--readme", action="store_true", help="put the table into README.md")
+    asked = parser.parse_args(arguments)
+    repeats = asked.repeats or (1 if asked.quick else 5)
+    words = sys.argv[1:] if arguments is None else arguments
+    command = " ".join(["python -m bench", *(word for word in words if word != "--readme")])
+    found = measure(asked.workloads.split(","), repeats, quick=asked.quick, command=command)
+    table = report.text(found)
+    print(table)
+    if asked.readme:
+        report.put_into(ROOT / "README.md", table)
+    return 0 if found.same else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""Times one workload: the loop and fl-kit by turns, in one process. `python -m bench.timing W2 5`."""
+
+import argparse
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.child import tell
+from bench.result import Result, loss_difference, same_result
+from bench.systems import FOLDER, LOOP, MEMORY, SYSTEMS, prepared
+from bench.workloads import Workload, named
+
+
+def time_workload(workload: Workload, repeats: int, scratch: Path) -> dict[str, Any]:
+    """Seconds of a round of each system and repeat, and whether all end alike.
+
+    Whether they do is looked at after two rounds: then only the order of float32 sums tells them apart,
+    which later rounds of a network with max-pooling amplify. How far the timed runs end apart is told too.
+    """
+    early = replace(workload, name=f"{workload.name.partition(':')[0]}:2", rounds=2)
+    early = replace(early, evaluate_every=min(workload.evaluate_every, 2))
+    first = {system: prepared(system, early, scratch)() for system in SYSTEMS}
+    runs = {system: prepared(system, workload, scratch) for system in SYSTEMS}
+    results: dict[str, list[Result]] = {system: [] for system in SYSTEMS}
+    for _ in range(repeats):
+        for system in SYSTEMS:
+            results[system].append(runs[system]())
+            shutil.rmtree(scratch / "runs", ignore_errors=True)
+    return {
+        "wall": {system: [result.wall for result in results[system]] for system in SYSTEMS},
+        "cpu": {system: [result.cpu for result in results[system]] for system in SYSTEMS},
+        "same": all(same_result(first[system], first[LOOP]) for system in (MEMORY, FOLDER)),
+        "difference": max(
+            loss_difference(ours, loop)
+            for system in (MEMORY, FOLDER)
+            for ours, loop in zip(results[system], results[LOOP], strict=True)
+        ),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("workload")
+    parser.add_argument("repeats", type=int)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as scratch:
+        tell(time_workload(named(asked.workload), asked.repeats, Path(scratch)))
+
+
+if __name__ == "__main__":
+    main()
