@@ -2,9 +2,8 @@
 
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -143,9 +142,9 @@ def init(ctx: StepContext, inputs: Inputs) -> Outputs:
 def fit(ctx: StepContext, inputs: Inputs) -> Outputs:
     """In a silo: measure the global model on arrival, then train from it."""
     state, memory = inputs["state"], inputs.get("memory")
-    with drawing(ctx):
-        sums = arrival_sums(ctx, state, memory)
-        update, kept = ctx.job.strategy.fit(state, memory, ctx)
+    sums, (update, kept) = with_seeded_draws(
+        ctx, lambda: (arrival_sums(ctx, state, memory), ctx.job.strategy.fit(state, memory, ctx))
+    )
     update = replace(update, metrics={**sums, **update.metrics})
     for transform in ctx.job.transforms:
         update = transform.on_silo(update, ctx)
@@ -160,22 +159,38 @@ def arrival_sums(ctx: StepContext, state: State, memory: Memory | None) -> Tenso
     return ctx.job.strategy.evaluate(state, memory, ctx) if every and state.round % every == 0 else {}
 
 
-@contextmanager
-def drawing(ctx: StepContext) -> Iterator[None]:
-    """Redirect random operations where there are any; the first fit on a bench finds out.
+T = TypeVar("T")
 
-    For a Dataset each silo's first fit does, and a task's own fit is always watched: it may draw in some
-    rounds only.
+
+def with_seeded_draws(ctx: StepContext, work: Callable[[], T]) -> T:
+    """What `work` gives, with its random operations following from the seed and the step.
+
+    Watching for such operations costs as much as a small step itself. So the first fit on a bench finds out
+    whether there are any (for a Dataset, each silo's first), and later ones that have none go unwatched; if one
+    turns out to draw after all, it is done again, watched. A task's own fit is always watched.
     """
     rows = ctx.rows("train" if ctx.step.op == "fit" else "test")
     whose = ctx.step.party if isinstance(rows, DatasetRows) else ""
     if not ctx.bench.draws.get(whose, True) and ctx.task.fit is None:
-        yield
-        return
+        before = generator_states(ctx.device)
+        result = work()
+        if all(torch.equal(now, then) for now, then in zip(generator_states(ctx.device), before, strict=True)):
+            return result
+        del result
+        ctx.model.changed()
     with seeded(ctx.seed, ctx.step.id, "operations") as draws:
-        yield
+        result = work()
     if ctx.step.op == "fit":
-        ctx.bench.draws.setdefault(whose, draws.drew)
+        ctx.bench.draws[whose] = ctx.bench.draws.get(whose, False) or draws.drew
+    return result
+
+
+def generator_states(device: torch.device) -> list[torch.Tensor]:
+    """The states of the global generators; another thread may move them too, which costs a repetition."""
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return states
 
 
 def aggregate(ctx: StepContext, inputs: Inputs) -> Outputs:
@@ -189,8 +204,7 @@ def aggregate(ctx: StepContext, inputs: Inputs) -> Outputs:
 
 def evaluate_step(ctx: StepContext, inputs: Inputs) -> Outputs:
     """In a silo, after the last round: measure the final model."""
-    with drawing(ctx):
-        sums = ctx.job.strategy.evaluate(inputs["state"], inputs.get("memory"), ctx)
+    sums = with_seeded_draws(ctx, lambda: ctx.job.strategy.evaluate(inputs["state"], inputs.get("memory"), ctx))
     return {"update": leave(ctx, Update(delta={}, weight=0.0, metrics=sums))}
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from fl_kit.errors import StepFailed
-from fl_kit.events import ROUND_COMPLETED, ROUND_STARTED, Event, now
+from fl_kit.events import ROUND_COMPLETED, ROUND_STARTED, SILO_LEFT_OUT, Event, now
 from fl_kit.execute import failed, left_out, run_step
 from fl_kit.job import Job
 from fl_kit.messages import Memory, State, Update
@@ -37,10 +37,11 @@ class Engine:
         self.folders = {silo.name: silo.data for silo in federation.silos}
         self.store = store
         self.bench = bench
-        self.emit = emit
+        self.tell = emit
         self.check = check
         self.state: State | None = None
         self.memories: dict[str, Memory] = {}
+        self.left_out: set[str] = set()
 
     def run(self) -> None:
         """Run what the store does not hold yet; raises what made a step fail."""
@@ -63,6 +64,7 @@ class Engine:
         self._tell(ROUND_STARTED, step.round)
         seconds = stopwatch()
         fresh: dict[str, Memory] = {}
+        self.left_out.clear()
         try:
             outputs = self._run(step, {"state": self.state, "updates": self._deliver(step, fresh)})
         except StepFailed as failure:
@@ -72,7 +74,8 @@ class Engine:
         state = outputs.get("state")
         if isinstance(state, State):
             self.state = state
-            self.memories.update(fresh)
+            # what a silo learnt in a round that does not count is forgotten, as its update is
+            self.memories.update({silo: kept for silo, kept in fresh.items() if silo not in self.left_out})
             saver.save(state, dict(self.memories), seconds())
 
     def _deliver(self, step: Step, fresh: dict[str, Memory]) -> Iterator[Update]:
@@ -111,6 +114,12 @@ class Engine:
     def _run(self, step: Step, inputs: dict[str, object]) -> dict[str, object]:
         self.check()
         return dict(run_step(self.job, step, inputs, self.bench, emit=self.emit, check=self.check))
+
+    def emit(self, event: Event) -> None:
+        """Tell an event, and note a silo that is left out, by this engine or at the orchestrator's door."""
+        if event.name == SILO_LEFT_OUT:
+            self.left_out.add(event.party)
+        self.tell(event)
 
     def _tell(self, name: str, round: int) -> None:
         self.emit(Event(time=now(), round=round, party=ORCHESTRATOR, name=name))

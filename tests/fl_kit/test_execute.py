@@ -201,7 +201,6 @@ def model():
 """
 
 
-@pytest.mark.xfail(strict=True, reason="the first fit on a bench decides whether later ones are watched for draws")
 def test_a_model_that_begins_to_draw_later_draws_from_the_seed_too(silos, tmp_path):
     """The first fit of the run draws nothing, a later one does, while somebody else moves the global generator."""
     late = job(variant(tmp_path, LATE), strategy=FedAvg(batch_size=64, lr=0.1), rounds=5)

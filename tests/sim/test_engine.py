@@ -29,3 +29,38 @@ def test_no_update_lives_while_a_silo_trains(tmp_path: Path, strategy: Strategy)
     run(task, strategy, federation, rounds=2)
     in_rounds = task.module.alive[: 3 * 2 * 2]  # each silo evaluates once and takes one step in each round
     assert in_rounds == [0] * 12
+
+
+SPOILT_ONCE = """
+
+from dataclasses import dataclass, replace
+from fl_kit import Scaffold
+
+@dataclass(frozen=True, kw_only=True)
+class SpoiltOnce(Scaffold):
+    def fit(self, state, memory, ctx):
+        update, kept = super().fit(state, memory, ctx)
+        if (ctx.step.party, ctx.step.round) == ("b", 2):
+            update = replace(update, delta={name: value * float("nan") for name, value in update.delta.items()})
+        return update, kept
+"""
+
+
+def test_what_a_silo_learnt_in_a_round_that_does_not_count_is_forgotten(tmp_path: Path) -> None:
+    """A malformed update is refused at the orchestrator's door, after the silo has moved on: its memory must not.
+
+    SCAFFOLD's c is the mean of the silos' c_k by rows; it stays so only if b's c_b is that of round 1.
+    """
+    task = Task(name="spoilt", source=LINEAR.read_text(encoding="utf-8") + SPOILT_ONCE)
+    rows = {"a": 8, "b": 4, "c": 12}
+    federation = silos(tmp_path, **{name: random_rows(n, 4, seed=n) for name, n in rows.items()})
+    finished = run(task, task.module.SpoiltOnce(lr=0.05), federation, rounds=3, min_silos=2)
+    first, second = (finished._store.memories(r) for r in (1, 2))
+    for name, kept in first["b"].tensors["control"].items():
+        assert kept.equal(second["b"].tensors["control"][name])
+    assert not all(kept.equal(second["a"].tensors["control"][n]) for n, kept in first["a"].tensors["control"].items())
+    for round in (1, 2, 3):
+        memories, state = finished._store.memories(round), finished.state(round)
+        for name, total in state.memory["control_sum"].items():
+            expected = sum(n * memories[silo].tensors["control"][name] for silo, n in rows.items())
+            assert (total - expected).abs().max() < 1e-12
