@@ -51,8 +51,10 @@ class SeededDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch 
         kwargs = kwargs or {}
         if torch.Tag.nondeterministic_seeded not in func.tags or kwargs.get("generator") is not None:
             return func(*args, **kwargs)
-        self.drew = True
         device = device_of(args, kwargs)
+        if device.type == "meta":  # tensors without values: nothing is drawn
+            return func(*args, **kwargs)
+        self.drew = True
         if takes_generator(func):
             return func(*args, **{**kwargs, "generator": self.generator(device)})
         fill = FILLS.get(func.overloadpacket)

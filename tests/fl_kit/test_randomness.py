@@ -351,3 +351,10 @@ def test_draws_that_begin_in_a_later_round_are_seeded_too(tmp_path: Path) -> Non
     first = run(task, FedAvg(), federation, 3)
     assert digests(run(task, FedAvg(), federation, 3)) == digests(first)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_model_made_on_the_meta_device_draws_nothing() -> None:
+    with seeded(7, "init") as draws, torch.device("meta"):
+        nn.Linear(2, 2)
+        torch.randn(3)
+    assert not draws.drew
