@@ -22,7 +22,7 @@ def norm(tensors: Iterable[Tensor]) -> float:
     if not floating:
         return 0.0
     wide = [t if t.element_size() >= 4 else t.float() for t in floating]  # float16 holds no norm above 65,504
-    return float(torch.stack([n.double() for n in torch._foreach_norm(wide)]).norm())
+    return float(torch.stack(torch._foreach_norm(wide)).double().norm())
 
 
 def accumulator(value: Tensor) -> torch.dtype:
