@@ -43,6 +43,7 @@ ORCHESTRATOR = "orchestrator"
 
 Value = float | int | str | None | dict[str, Any]
 
+ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -73,7 +74,7 @@ class Event:
             value = str(value)
         record = {"time": self.time, "round": self.round, "party": self.party, "name": self.name, "value": value}
         try:
-            return json.dumps(record, allow_nan=False, separators=(",", ":"))
+            return ENCODER.encode(record)
         except (TypeError, ValueError) as error:
             raise StoreError(f"event {self.name!r} of {self.party!r} cannot be written as JSON: {error}") from error
 
