@@ -1,0 +1,1 @@
+"""The same job on Azure Machine Learning: real silos, one pipeline step for each step of the plan."""
