@@ -1,12 +1,12 @@
 """What a local workspace knows and where it keeps it: one folder that can be deleted.
 
-    <root>/
-      settings.json            names, port and signing key of the workspace; readable by its owner only
-      tls/                     the workspace's own certificate authority
-      documents/               every resource as JSON: computes, datastores, components, jobs …
-      storage/<datastore>/     blobs, as plain files
-      jobs/<job>/              logs and working folders of a job's steps
-      mlflow/                  runs, metrics and artifacts
+<root>/
+  settings.json            names, port and signing key of the workspace; readable by its owner only
+  tls/                     the workspace's own certificate authority
+  documents/               every resource as JSON: computes, datastores, components, jobs …
+  storage/<datastore>/     blobs, as plain files
+  jobs/<job>/              logs and working folders of a job's steps
+  mlflow/                  runs, metrics and artifacts
 """
 
 import json
@@ -48,6 +48,18 @@ class Settings:
     def url(self) -> str:
         """Where it listens."""
         return f"https://127.0.0.1:{self.port}"
+
+    @property
+    def account(self) -> str:
+        """The storage account's name: a client builds `https://<account>.blob.localhost/<container>/<blob>` of it.
+
+        With a path in the name, every such address leads to this server, without a name to be resolved.
+        """
+        return f"127.0.0.1:{self.port}/blob/flstore"
+
+    def container_url(self, datastore: str) -> str:
+        """Where a datastore's blobs are: its container bears its name."""
+        return f"https://{self.account}.blob.localhost/{datastore}"
 
 
 class Documents:
