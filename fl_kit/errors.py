@@ -59,13 +59,19 @@ class IncompatibleError(FlKitError):
 
 
 class StepFailed(FlKitError):
-    """One step failed. `op`, `silo` and `round` say which; `__cause__` is what went wrong."""
+    """One step failed. `op`, `silo` and `round` say which; `kind` is the class of the error that it met.
 
-    def __init__(self, message: str, *, op: str, silo: str, round: int, detail: str = "") -> None:
+    Where the step ran in this process, `__cause__` is that error itself.
+    """
+
+    def __init__(
+        self, message: str, *, op: str, silo: str, round: int, kind: str = "StepFailed", detail: str = ""
+    ) -> None:
         super().__init__(f"{silo}, round {round}, step {op!r}: {message}")
         self.op = op
         self.silo = silo
         self.round = round
+        self.kind = kind
         self.message = message
         self.detail = detail
 

@@ -103,7 +103,8 @@ def run_step(
         known = isinstance(error, FlKitError)
         message = str(error) if known else f"{type(error).__name__}: {error}{user_line(error, job)}"
         detail = error.detail if isinstance(error, FlKitError) else traceback_from(error, job.task.file)
-        raise StepFailed(message, op=step.op, silo=step.party, round=step.round, detail=detail) from error
+        kind = type(error).__name__
+        raise StepFailed(message, op=step.op, silo=step.party, round=step.round, kind=kind, detail=detail) from error
 
 
 def user_line(error: BaseException, job: "Job") -> str:
@@ -268,8 +269,7 @@ def check_quorum(ctx: StepContext, arrived: Sequence[str]) -> None:
 
 def failed(failure: StepFailed) -> Event:
     """The event that one attempt of a step failed."""
-    cause = type(failure.__cause__ or failure).__name__
-    value = {"step": failure.op, "kind": cause, "message": failure.message, "detail": failure.detail}
+    value = {"step": failure.op, "kind": failure.kind, "message": failure.message, "detail": failure.detail}
     return Event(time=now(), round=failure.round, party=failure.silo, name=STEP_FAILED, value=value)
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 from fl_kit.errors import LocalityError, PlanError
@@ -46,6 +47,12 @@ class Step:
 
 def step_id(round: int, party: str, op: str) -> str:
     return f"{round_name(round)}/{party}/{op}"
+
+
+def step_folder(root: Path, source: str) -> Path:
+    """Where `<step id>:<output>` lies below a folder: `<root>/round_003/cleveland/fit/update`."""
+    step, _, output = source.partition(":")
+    return root / step / output
 
 
 def round_name(round: int) -> str:

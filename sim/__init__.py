@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sim.partition import IID as IID
     from sim.partition import ByColumn as ByColumn
     from sim.partition import Dirichlet as Dirichlet
+    from sim.processes import Processes as Processes
 
 HOMES = {
     "ByColumn": "sim.partition",
@@ -20,6 +21,7 @@ HOMES = {
     "Dirichlet": "sim.partition",
     "IID": "sim.partition",
     "InProcess": "sim.in_process",
+    "Processes": "sim.processes",
     "compare": "sim.baselines",
 }
 

@@ -11,7 +11,7 @@ from fl_kit.job import Job
 from fl_kit.silo import Federation
 from fl_kit.table import Cell, Shown, Table
 from sim.in_process import InProcess
-from sim.run import InProcessRun
+from sim.run import SimulatedRun
 from sim.twins import load_pooled, pooled, twin_job
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def one_seed(job: Job, federation: Federation, metric: str, seed: int) -> dict[s
     return {FEDERATED: federated, CENTRALISED: centralised, ALONE: mean, **alone}
 
 
-def curve(run: InProcessRun, metric: str) -> tuple[float, ...]:
+def curve(run: SimulatedRun, metric: str) -> tuple[float, ...]:
     frame: pd.DataFrame = run.wait().history()
     found = frame[(frame["party"] == "global") & (frame["metric"] == metric)].sort_values("round")
     return tuple(float(value) for value in found["value"])

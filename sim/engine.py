@@ -1,18 +1,20 @@
-"""Runs a plan in this process: the exact, sequential engine that defines the bits."""
+"""Walks a plan round by round, wherever its steps run: the order, the retries and the quorum of every simulation."""
 
 from collections.abc import Callable, Iterator
 
 from fl_kit.errors import StepFailed
 from fl_kit.events import ROUND_COMPLETED, ROUND_STARTED, SILO_LEFT_OUT, Event, now
-from fl_kit.execute import failed, left_out, run_step
+from fl_kit.execute import Inputs, Outputs, failed, left_out
 from fl_kit.job import Job
 from fl_kit.messages import Memory, State, Update
 from fl_kit.plan import ORCHESTRATOR, Plan, Step
 from fl_kit.protocols import Emit
 from fl_kit.silo import Federation
 from fl_kit.store import Store
-from fl_kit.workbench import Workbench
 from sim.saver import Saver, stopwatch
+
+Runner = Callable[[Step, Inputs, Emit, Callable[[], None]], Outputs]
+"""(step, inputs, emit, check) → outputs: where and how one step runs."""
 
 
 class Engine:
@@ -28,7 +30,7 @@ class Engine:
         plan: Plan,
         federation: Federation,
         store: Store,
-        bench: Workbench,
+        runner: Runner,
         emit: Emit,
         check: Callable[[], None],
     ) -> None:
@@ -36,7 +38,7 @@ class Engine:
         self.plan = plan
         self.folders = {silo.name: silo.data for silo in federation.silos}
         self.store = store
-        self.bench = bench
+        self.runner = runner
         self.tell = emit
         self.check = check
         self.state: State | None = None
@@ -113,7 +115,7 @@ class Engine:
 
     def _run(self, step: Step, inputs: dict[str, object]) -> dict[str, object]:
         self.check()
-        return dict(run_step(self.job, step, inputs, self.bench, emit=self.emit, check=self.check))
+        return dict(self.runner(step, inputs, self.emit, self.check))
 
     def emit(self, event: Event) -> None:
         """Tell an event, and note a silo that is left out, by this engine or at the orchestrator's door."""

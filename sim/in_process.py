@@ -4,17 +4,22 @@ import platform
 import re
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from fl_kit.execute import Inputs, Outputs, run_step
 from fl_kit.job import Job
+from fl_kit.plan import Step
+from fl_kit.protocols import Emit
 from fl_kit.silo import Federation
 from fl_kit.store import FolderStore, MemoryStore, Store
 from fl_kit.workbench import Load, Workbench, load
-from sim.run import InProcessRun
+from sim.engine import Runner
+from sim.run import SimulatedRun
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +39,7 @@ class InProcess:
     keep_all: bool = False
     load: Load = load
 
-    def start(self, job: Job, federation: Federation) -> InProcessRun:
+    def start(self, job: Job, federation: Federation) -> SimulatedRun:
         """Start a run and give it at once.
 
         Raises FederationError if a silo's folder is missing or empty, StoreError if the run folder cannot be made.
@@ -49,12 +54,18 @@ class InProcess:
             store = FolderStore.create(
                 Path(self.folder) / run_id, job, plan, federation, environment(self.threads, bench.device)
             )
-        run = InProcessRun(
-            run_id=run_id, job=job, plan=plan, federation=federation, store=store, bench=bench, threads=self.threads
+        run = SimulatedRun(
+            run_id=run_id,
+            job=job,
+            plan=plan,
+            federation=federation,
+            store=store,
+            runner=on_bench(job, bench),
+            threads=self.threads,
         )
         return run.start()
 
-    def resume(self, run_id: str) -> InProcessRun:
+    def resume(self, run_id: str) -> SimulatedRun:
         """Go on with an unfinished run from its last whole round; the bits are those of an undisturbed run.
 
         Everything is read from the run folder, the task's source too. A run that has ended is given as it is.
@@ -63,16 +74,25 @@ class InProcess:
         store = FolderStore.open(Path(self.folder or "runs"), run_id)
         job, federation = store.job(), store.federation()
         threads = int(store.environment().get("threads", self.threads))
-        run = InProcessRun(
+        run = SimulatedRun(
             run_id=run_id,
             job=job,
             plan=store.plan(),
             federation=federation.check() if self.load is load else federation,
             store=store,
-            bench=Workbench(job.task, seed=job.seed, device=job.device, load=self.load),
+            runner=on_bench(job, Workbench(job.task, seed=job.seed, device=job.device, load=self.load)),
             threads=threads,
         )
         return run.start(resumed=True)
+
+
+def on_bench(job: Job, bench: Workbench) -> Runner:
+    """Steps run here, on one bench."""
+
+    def run(step: Step, inputs: Inputs, emit: Emit, check: Callable[[], None]) -> Outputs:
+        return run_step(job, step, inputs, bench, emit=emit, check=check)
+
+    return run
 
 
 def new_id(task: str) -> str:

@@ -1,4 +1,4 @@
-"""A run in this process: a thread that computes, and the handle that a notebook holds."""
+"""A simulated run: a thread that walks the plan, and the handle that a notebook holds."""
 
 import atexit
 import threading
@@ -29,25 +29,24 @@ from fl_kit.silo import Federation
 from fl_kit.store import FolderStore, Store
 from fl_kit.table import Shown, Table
 from fl_kit.tensors import digest
-from fl_kit.workbench import Workbench
 from sim.allocator import warm_allocator
-from sim.engine import Engine
+from sim.engine import Engine, Runner
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_running: "weakref.WeakSet[InProcessRun]" = weakref.WeakSet()
+_running: "weakref.WeakSet[SimulatedRun]" = weakref.WeakSet()
 
 
-class InProcessRun(Shown):
-    """A run of InProcess; see `fl_kit.protocols.Run`.
+class SimulatedRun(Shown):
+    """A run of a simulation; see `fl_kit.protocols.Run`.
 
     folder   the run folder, or None if it is kept in memory only
     tracker  its mirror in MLflow, if `job.run` was given `track`
     """
 
     def __init__(
-        self, *, run_id: str, job: Job, plan: Plan, federation: Federation, store: Store, bench: Workbench, threads: int
+        self, *, run_id: str, job: Job, plan: Plan, federation: Federation, store: Store, runner: Runner, threads: int
     ) -> None:
         self.id = run_id
         self.job = job
@@ -66,13 +65,13 @@ class InProcessRun(Shown):
             plan=plan,
             federation=federation,
             store=store,
-            bench=bench,
+            runner=runner,
             emit=store.events.append,
             check=self._check,
         )
         self._thread = threading.Thread(target=self._work, name=f"fl-kit run {run_id}", daemon=True)
 
-    def start(self, *, resumed: bool = False) -> "InProcessRun":
+    def start(self, *, resumed: bool = False) -> "SimulatedRun":
         """Start computing, unless the run was completed before; gives itself at once."""
         if any(event.name == RUN_COMPLETED for event in self._store.events.read()[-1:]):
             self._status = "completed"
@@ -102,7 +101,7 @@ class InProcessRun(Shown):
         """Events from position `after` on."""
         return self._store.events.read(after)
 
-    def wait(self, timeout: float | None = None) -> "InProcessRun":
+    def wait(self, timeout: float | None = None) -> "SimulatedRun":
         """Itself when the run has ended, or after `timeout` seconds.
 
         Raises what made the run fail. An interrupt stops the run cleanly first, so that what is done is kept.

@@ -26,7 +26,7 @@ from fl_kit.plan import ORCHESTRATOR, Plan, Step, step_id
 from fl_kit.protocols import Strategy
 from fl_kit.tensors import digest
 from sim import samples
-from sim.run import InProcessRun
+from sim.run import SimulatedRun
 from tests.tasks import BATCHNORM, DROPOUT, LINEAR, job, random_rows, run, silos, write_task
 
 STRATEGIES = [
@@ -114,11 +114,11 @@ class Folders:
         return [event for file in files if file.exists() for event in EventLog.load(file).read()]
 
 
-def undisturbed(folders: Folders, job: Job) -> InProcessRun:
+def undisturbed(folders: Folders, job: Job) -> SimulatedRun:
     return run(job.task, job.strategy, folders.federation, job.rounds, seed=job.seed, min_silos=job.min_silos)
 
 
-def expected_digests(finished: InProcessRun) -> list[str]:
+def expected_digests(finished: SimulatedRun) -> list[str]:
     return [finished.digest(round) for round in range(finished.plan.rounds + 1)]
 
 

@@ -13,7 +13,7 @@ from fl_kit.messages import Memory, State
 from fl_kit.store import FolderStore, MemoryStore, pack, unpack
 from fl_kit.tensors import digest
 from sim.in_process import InProcess
-from sim.run import InProcessRun
+from sim.run import SimulatedRun
 from tests.sim.small import federation, job, undisturbed
 
 SCAFFOLD = Scaffold(epochs=2, batch_size=8, lr=0.2)
@@ -141,7 +141,7 @@ DAMAGES = {
 
 
 @pytest.fixture(scope="module")
-def whole(silos: Federation) -> InProcessRun:
+def whole(silos: Federation) -> SimulatedRun:
     return undisturbed(job(strategy=SCAFFOLD), silos)
 
 
@@ -170,7 +170,7 @@ def test_a_damaged_file_is_named_or_made_up_for(unfinished, whole, tmp_path, fil
     folder = tmp_path / unfinished.name
     shutil.copytree(unfinished, folder)
     damage(folder / file)
-    outcome: InProcessRun | FlKitError
+    outcome: SimulatedRun | FlKitError
     try:
         outcome = InProcess(folder=tmp_path).resume(folder.name).wait()
     except FlKitError as error:

@@ -34,7 +34,7 @@ from fl_kit.tracking.names import metric_key
 from fl_kit.tracking.record import of_folder, of_run
 from fl_kit.tracking.server import check_alive
 from sim.in_process import InProcess
-from sim.run import InProcessRun
+from sim.run import SimulatedRun
 from tests.tasks import BATCHNORM, DROPOUT, LINEAR, job, random_rows, silos, write_task
 
 with warnings.catch_warnings():
@@ -82,11 +82,11 @@ def dead() -> Iterator[str]:
         yield f"http://127.0.0.1:{bound.getsockname()[1]}"
 
 
-def tracked(uri: str | None, task: Any = LINEAR, rounds: int = 3, **rows: Any) -> InProcessRun:
+def tracked(uri: str | None, task: Any = LINEAR, rounds: int = 3, **rows: Any) -> SimulatedRun:
     """A run that has ended, and whose mirror has."""
     federation = silos(Path("data"), **(rows or BOTH))
     run = job(task, FedProx(lr=0.05, mu=0.01), rounds).run(federation, on=InProcess(), track=uri)
-    assert isinstance(run, InProcessRun)
+    assert isinstance(run, SimulatedRun)
     run.wait()
     if uri is not None:
         run.tracker.wait()
@@ -100,7 +100,7 @@ def mirrored(uri: str, mlflow_run: str, prefixes: bool = True) -> dict[str, list
     return {key: [(p.step, p.value) for p in client.get_metric_history(mlflow_run, key)] for key in keys}
 
 
-def series(run: InProcessRun) -> dict[str, list[tuple[int, float]]]:
+def series(run: SimulatedRun) -> dict[str, list[tuple[int, float]]]:
     """The same from the run's own history."""
     groups = run.history().groupby(["party", "metric"])
     return {
@@ -116,7 +116,7 @@ def artifacts(uri: str, mlflow_run: str, path: str | None = None) -> set[str]:
     return found
 
 
-def model_files(uri: str, run: InProcessRun) -> Path:
+def model_files(uri: str, run: SimulatedRun) -> Path:
     """The folder of the run's only logged model."""
     client = MlflowClient(tracking_uri=uri)
     (output,) = client.get_run(run.tracker.mlflow_run_id).outputs.model_outputs

@@ -10,7 +10,7 @@ import pandas as pd
 from fl_kit import FedAvg, Federation, Job, Silo
 from fl_kit.tensors import digest
 from sim.in_process import InProcess
-from sim.run import InProcessRun
+from sim.run import SimulatedRun
 
 LOGISTIC = Path(__file__).parent / "tasks" / "logistic.py"
 SIZES = {"alpha": 20, "bravo": 33, "charlie": 12, "delta": 27}
@@ -50,7 +50,7 @@ def digests(run: Any, rounds: Iterable[int]) -> list[str]:
     return [digest(run.state(r).params) for r in rounds]
 
 
-def undisturbed(job: Job, federation: Federation) -> InProcessRun:
+def undisturbed(job: Job, federation: Federation) -> SimulatedRun:
     """The finished run in memory, with every state: what the others are held against."""
     return job.run(federation, on=InProcess(folder=None, keep_all=True)).wait()
 

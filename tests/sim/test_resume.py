@@ -16,7 +16,7 @@ from fl_kit.errors import StoreError
 from fl_kit.store import FolderStore
 from fl_kit.tensors import digest
 from sim.in_process import InProcess
-from sim.run import InProcessRun
+from sim.run import SimulatedRun
 from tests.sim.doomed import Doomed, doomed
 from tests.sim.small import LOGISTIC, digests, federation, job, undisturbed, variant
 
@@ -60,11 +60,11 @@ def wait_for_state(folder: Path, round: int | None) -> None:
         time.sleep(0.005)
 
 
-def figures(run: InProcessRun) -> pd.DataFrame:
+def figures(run: SimulatedRun) -> pd.DataFrame:
     return run.history().sort_values(["round", "party", "metric"], ignore_index=True)
 
 
-def assert_same(resumed: InProcessRun, whole: InProcessRun) -> None:
+def assert_same(resumed: SimulatedRun, whole: SimulatedRun) -> None:
     """Every round's bits, and every figure, once."""
     rounds = range(whole.job.rounds + 1)
     assert resumed.status == "completed"

@@ -14,7 +14,7 @@ from fl_kit.errors import IncompatibleError, TaskError
 from fl_kit.protocols import Strategy
 from fl_kit.tensors import digest
 from sim.in_process import InProcess
-from sim.run import InProcessRun
+from sim.run import SimulatedRun
 from sim.twins import load_pooled, pooled, steps_per_round, twin_job
 from tests.tasks import DROPOUT, LINEAR, QUADRATIC, job, random_rows, run, silos, write_task
 
@@ -51,13 +51,13 @@ def counting(tmp_path: Path) -> Path:
     return write_task(tmp_path, LINEAR.read_text(encoding="utf-8") + COUNTING, "counting")
 
 
-def train_twin(federated: Job, federation: Federation, names: tuple[str, ...], name: str = "twin") -> InProcessRun:
+def train_twin(federated: Job, federation: Federation, names: tuple[str, ...], name: str = "twin") -> SimulatedRun:
     """The finished run of a twin on the rows of these silos."""
     twin, load = twin_job(federated, federation), load_pooled(federated, federation)
     return InProcess(folder=None, keep_all=True, load=load).start(twin, pooled(names, name)).wait()
 
 
-def digests(finished: InProcessRun) -> list[str]:
+def digests(finished: SimulatedRun) -> list[str]:
     return [digest(finished.state(round).params) for round in range(finished.plan.rounds + 1)]
 
 

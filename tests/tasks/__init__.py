@@ -19,7 +19,7 @@ from fl_kit.job import Job
 from fl_kit.protocols import Strategy
 from fl_kit.silo import Federation, Silo
 from sim.in_process import InProcess
-from sim.run import InProcessRun
+from sim.run import SimulatedRun
 
 HERE = Path(__file__).parent
 LINEAR = HERE / "linear.py"
@@ -47,12 +47,12 @@ def job(task: Any, strategy: Strategy, rounds: int, **settings: Any) -> Job:
     return Job(task=task, strategy=strategy, rounds=rounds, device="cpu", **settings)
 
 
-def run(task: Any, strategy: Strategy, federation: Federation, rounds: int, **settings: Any) -> InProcessRun:
+def run(task: Any, strategy: Strategy, federation: Federation, rounds: int, **settings: Any) -> SimulatedRun:
     """A finished run, every round's state in memory."""
     return InProcess(folder=None, keep_all=True).start(job(task, strategy, rounds, **settings), federation).wait()
 
 
-def digests(finished: InProcessRun) -> list[str]:
+def digests(finished: SimulatedRun) -> list[str]:
     """The sha256 of every round's parameters."""
     return [finished.digest(round) for round in range(finished.plan.rounds + 1)]
 
@@ -70,6 +70,6 @@ def write_task(folder: Path, source: str, name: str = "made_up") -> Path:
     return path
 
 
-def every_parameter(finished: InProcessRun, round: int = -1) -> Tensor:
+def every_parameter(finished: SimulatedRun, round: int = -1) -> Tensor:
     """The parameters of a round in one vector."""
     return torch.cat([value.reshape(-1) for value in finished.state(round).params.values()])

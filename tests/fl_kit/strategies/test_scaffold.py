@@ -15,7 +15,7 @@ from fl_kit.strategies import FedAvg, Scaffold
 from fl_kit.strategies.scaffold import control
 from fl_kit.tensors import Tensors
 from sim.in_process import InProcess
-from sim.run import InProcessRun
+from sim.run import SimulatedRun
 from tests.tasks import (
     BATCHNORM,
     LINEAR,
@@ -41,12 +41,12 @@ def quadratics(folder: Path, **parts: tuple[int, float, float]) -> Federation:
 
 def kept_run(
     folder: Path, task: Path, strategy: Scaffold, federation: Federation, rounds: int, **settings: Any
-) -> InProcessRun:
+) -> SimulatedRun:
     """A finished run in a folder, whose silos' memories can be read back."""
     return InProcess(folder=folder / "runs").start(job(task, strategy, rounds, **settings), federation).wait()
 
 
-def controls(finished: InProcessRun, round: int) -> dict[str, Tensors]:
+def controls(finished: SimulatedRun, round: int) -> dict[str, Tensors]:
     """c_k of each silo after a round."""
     return {silo: memory.tensors["control"] for silo, memory in finished._store.memories(round).items()}
 
@@ -167,7 +167,7 @@ def flaky(folder: Path, *, mark: float, failing: set[int]) -> Path:
     return write_task(folder, FAILS_AT.replace("MARK", repr(mark)).replace("FAILING", repr(failing)))
 
 
-def check_controls(finished: InProcessRun, weights: dict[str, int], rounds: int) -> None:
+def check_controls(finished: SimulatedRun, weights: dict[str, int], rounds: int) -> None:
     """C = Σ n_k·c_k / Σ n_k over the silos heard of so far, after every round."""
     for round in range(1, rounds + 1):
         own = controls(finished, round)

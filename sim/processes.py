@@ -1,0 +1,189 @@
+"""Processes: each step is a process of its own, started by the very command that runs in a real silo."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fl_kit import errors
+from fl_kit.bundle import Bundle, write_bundle
+from fl_kit.errors import FlKitError, MessageError, StepFailed
+from fl_kit.events import STEP_FAILED, Event, EventLog
+from fl_kit.execute import Inputs, Outputs
+from fl_kit.job import Job
+from fl_kit.messages import Memory, Message, State, Update, complete, read, write
+from fl_kit.plan import Plan, Step, step_folder
+from fl_kit.protocols import Emit
+from fl_kit.silo import Federation
+from fl_kit.store import FolderStore
+from fl_kit.workbench import choose_device
+from sim.in_process import environment, new_id
+from sim.run import SimulatedRun
+
+PAUSE = 0.05
+"""Seconds between two looks at a step's process."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Processes:
+    """Simulates each step as `python -m fl_kit.step` on folders: the bundle, the door and the bits of a real run.
+
+    Slower than InProcess by the start of a Python for each step. A step sees its bundle and its folders, but
+    nothing keeps it from others of this machine: it proves the wiring, not the privacy.
+
+    folder   where run folders are made; the steps' own folders are in `<run id>/steps`
+    threads  torch threads of each step; the bits may depend on it
+    """
+
+    folder: str | Path = "runs"
+    threads: int = 1
+
+    def start(self, job: Job, federation: Federation) -> SimulatedRun:
+        """Start a run and give it at once; raises as InProcess.start does."""
+        plan = job.plan(federation)
+        federation.check()
+        run_id = new_id(job.task.name)
+        place = Path(self.folder).resolve() / run_id
+        store = FolderStore.create(place, job, plan, federation, environment(self.threads, choose_device(job.device)))
+        bundle = write_bundle(job, plan, place / "bundle")
+        return self._run(run_id, job, plan, federation, store, bundle).start()
+
+    def resume(self, run_id: str) -> SimulatedRun:
+        """Go on with an unfinished run from its last whole round; raises as InProcess.resume does."""
+        store = FolderStore.open(Path(self.folder).resolve(), run_id)
+        job, plan, federation = store.job(), store.plan(), store.federation().check()
+        folder = store.folder / "bundle"
+        bundle = Bundle(folder=folder, digest="") if folder.exists() else write_bundle(job, plan, folder)
+        return self._run(run_id, job, plan, federation, store, bundle).start(resumed=True)
+
+    def _run(
+        self, run_id: str, job: Job, plan: Plan, federation: Federation, store: FolderStore, bundle: Bundle
+    ) -> SimulatedRun:
+        runner = StepProcess(bundle=bundle, plan=plan, work=store.folder / "steps", threads=self.threads)
+        return SimulatedRun(
+            run_id=run_id,
+            job=job,
+            plan=plan,
+            federation=federation,
+            store=store,
+            runner=runner,
+            threads=self.threads,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepProcess:
+    """Runs one step in a process: inputs are handed over as folders, outputs read from folders.
+
+    work  where each step's outputs go: `<work>/round_003/cleveland/fit/update`
+    """
+
+    bundle: Bundle
+    plan: Plan
+    work: Path
+    threads: int
+
+    def __call__(self, step: Step, inputs: Inputs, emit: Emit, check: Callable[[], None]) -> Outputs:
+        folder = self.work / step.id
+        folder.mkdir(parents=True, exist_ok=True)
+        events = folder / "events.jsonl"
+        events.unlink(missing_ok=True)
+        given = [f"--input={name}={place}" for name, place in self._inputs(step, inputs)]
+        places = {name: folder / name for name in step.outputs}
+        command = [
+            *(sys.executable, "-B", "-m", "fl_kit.step", f"--bundle={self.bundle.folder}", f"--step={step.id}"),
+            *([f"--data={inputs['data']}"] if "data" in step.inputs else []),
+            *given,
+            *(f"--output={name}={place}" for name, place in places.items()),
+            *(f"--events={events}", f"--threads={self.threads}"),
+        ]
+        code, complaint = self._execute(command, folder, check)
+        told = EventLog.load(events).read() if events.exists() else []
+        if code != 0:
+            raise failure(step, told, complaint)
+        for event in told:
+            emit(event)
+        try:
+            return {name: read_output(name, place) for name, place in places.items()}
+        except MessageError as error:
+            raise StepFailed(str(error), op=step.op, silo=step.party, round=step.round, kind="MessageError") from error
+
+    def _inputs(self, step: Step, inputs: Inputs) -> Iterator[tuple[str, Path]]:
+        """Name and folder of each input but the data; what a resumed run has only in its store is written first."""
+        for update in inputs.get("updates", ()) if step.updates else ():
+            yield f"update/{update.silo}", self._place(step.updates[update.silo], update)
+        if "state" in step.inputs:
+            yield "state", self._place(step.inputs["state"], inputs["state"])
+        if "memory" in step.inputs:
+            yield "memory", self._memory(step, inputs.get("memory") or Memory())
+
+    def _memory(self, step: Step, memory: Memory) -> Path:
+        """The memory that counts: not always that of the round before, since a silo may have been left out."""
+        place = self.work / step.id / "memory_before"
+        write(memory, place)
+        return place
+
+    def _place(self, source: str, message: Message) -> Path:
+        place = step_folder(self.work, source)
+        if not complete(place):
+            write(message, place)
+        return place
+
+    def _execute(self, command: list[str], folder: Path, check: Callable[[], None]) -> tuple[int, str]:
+        """Exit code and what was said on stderr; a run that is stopped takes its step's process along."""
+        variables = {
+            **os.environ,
+            "PYTHONPATH": str(self.bundle.folder),
+            "OMP_NUM_THREADS": str(self.threads),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        log = folder / "stderr.txt"
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                command, cwd=folder, env=variables, stdout=out, stderr=out, start_new_session=True
+            )
+            try:
+                while process.poll() is None:
+                    check()
+                    time.sleep(PAUSE)
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+        return process.returncode, log.read_text(encoding="utf-8", errors="replace")
+
+
+def read_output(name: str, folder: Path) -> Message:
+    if name == "update":
+        return read(Update, folder)
+    return read(State, folder) if name == "state" else read(Memory, folder)
+
+
+def failure(step: Step, told: list[Event], complaint: str) -> FlKitError:
+    """What made a step's process fail: its own failed event, else its last line."""
+    for event in reversed(told):
+        if event.name == STEP_FAILED and isinstance(event.value, dict):
+            value = event.value
+            return StepFailed(
+                str(value["message"]),
+                op=step.op,
+                silo=step.party,
+                round=step.round,
+                kind=str(value["kind"]),
+                detail=str(value["detail"]),
+            )
+    last = complaint.strip().splitlines()[-1] if complaint.strip() else "it said nothing"
+    name, _, message = last.partition(": ")
+    if known(name) is not FlKitError and known(name) is not StepFailed:
+        return known(name)(message)
+    return StepFailed(f"its process failed: {last}", op=step.op, silo=step.party, round=step.round)
+
+
+def known(name: str) -> type[FlKitError]:
+    """The error class of that name; FlKitError for any other."""
+    kind = getattr(errors, name, None)
+    return kind if isinstance(kind, type) and issubclass(kind, FlKitError) else FlKitError
