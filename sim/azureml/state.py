@@ -12,13 +12,14 @@
 import json
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from fl_kit.messages import write_text
 from sim.azureml.errors import WorkspaceError
+from sim.azureml.faults import Faults
 
 Body: TypeAlias = dict[str, Any]
 Key: TypeAlias = tuple[str, ...]
@@ -115,12 +116,18 @@ class Documents:
 
 
 class WorkspaceState:
-    """Everything that the parts of a local workspace share."""
+    """Everything that the parts of a local workspace share.
+
+    faults   what is to go wrong on purpose
+    at_close called when the workspace closes, last one first: what a part must end
+    """
 
     def __init__(self, root: Path, settings: Settings) -> None:
         self.root = root
         self.settings = settings
         self.documents = Documents(root / "documents")
+        self.faults = Faults()
+        self.at_close: list[Callable[[], None]] = []
         for name in ("storage", "jobs", "mlflow", "tls", "documents"):
             (root / name).mkdir(parents=True, exist_ok=True)
 
@@ -135,6 +142,11 @@ class WorkspaceState:
             write_text(file, json.dumps(asdict(Settings(**{"signing_key": secrets.token_hex(32), **names})), indent=1))
             file.chmod(0o600)
         return cls(root, Settings(**json.loads(file.read_text(encoding="utf-8"))))
+
+    def close(self) -> None:
+        """End whatever runs; what is kept stays."""
+        while self.at_close:
+            self.at_close.pop()()
 
     def listening_on(self, port: int) -> None:
         """Remember the port that was chosen, so that a restarted workspace is found where it was."""
