@@ -1,35 +1,67 @@
 """Who takes part: silos, the orchestrator, and the federation of them."""
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from fl_kit.entries import Entries, plain
+from fl_kit.entries import nearest as nearest
 from fl_kit.errors import FederationError
 from fl_kit.table import Shown, Table
+from fl_kit.yaml_lines import Lines, read_yaml
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 """A party's name becomes a folder, a metric's prefix and a step's name on every backend."""
 
 RESERVED = frozenset({"global", "orchestrator", "state"})
+DIFFER = "names must differ in more than case; rename one"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Silo:
-    """One trust boundary: a name, its data, and where its steps run.
+class Party:
+    """Where a party's steps run, and as whom. Simulation uses none of it; AzureML needs compute and datastore.
 
-    name           letters, digits, `-` and `_`, at most 63; unique in its federation
-    data           the folder (or `azureml://` path) that only this silo reads
-    compute        where its steps run; not used in simulation
-    datastore      where its outputs are kept; not used in simulation
+    compute        an attached compute: an AmlCompute cluster, or a Kubernetes cluster (AKS, Arc)
+    datastore      where the party's outputs are kept; no other party's
     region         for people, and for choosing silos
-    instance_type  Kubernetes only
-    identity       who reads the data there
-    tags           anything else worth showing
+    instance_type  Kubernetes only: the InstanceType to run on, as the cluster's owner named it
+    identity       who reads the data there: `managed` (the compute's own), `managed:<client id>` (one of several of
+                   an AmlCompute), `user` (whoever submits), or empty for what the datastore's credentials allow
+    environment    what steps run in: `cpu` (the default) or `cuda`, fl-kit's own with exact versions; a container
+                   image, such as `ghcr.io/clinic/torch:2.6`, which the packages are installed on; or an environment
+                   of the workspace, `azureml:name:version`, taken as it is
+    packages       pip requirements of its own, with exact versions; one replaces fl-kit's of the same name
+    variables      environment variables of its steps
+    """
 
-    Raises FederationError for a name that cannot be a folder on every system.
+    compute: str = ""
+    datastore: str = ""
+    region: str = ""
+    instance_type: str = ""
+    identity: str = ""
+    environment: str = ""
+    packages: tuple[str, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "packages", tuple(self.packages))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Silo(Party):
+    """One trust boundary: a name, its data, and where its steps run (see Party for the rest).
+
+    name            letters, digits, `-` and `_`, at most 63; unique in its federation
+    data            what only this silo reads: a folder, for simulation; on AzureML a path in a datastore,
+                    `azureml://datastores/<datastore>/paths/<folder>/`, a registered data asset, `name:version`, or
+                    the plain path of a volume that the Kubernetes cluster mounts, `/mnt/data`
+    instance_count  machines that one training step uses; at least 1
+    processes       training processes on each machine; at least 1
+    tags            anything else worth showing
+
+    Raises FederationError for a name that cannot be a folder on every system, or a count below 1.
 
     >>> Silo(name="cleveland", data="data/cleveland").name
     'cleveland'
@@ -37,14 +69,12 @@ class Silo:
 
     name: str
     data: str
-    compute: str = ""
-    datastore: str = ""
-    region: str = ""
-    instance_type: str = ""
-    identity: str = ""
+    instance_count: int = 1
+    processes: int = 1
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         name: object = self.name  # from a file it may be a number
         if not (isinstance(name, str) and NAME.fullmatch(name)):
             raise FederationError(
@@ -53,18 +83,16 @@ class Silo:
             )
         if self.name.lower() in RESERVED:
             raise FederationError(f"silo name {self.name!r} is fl-kit's own; choose another")
+        for count in ("instance_count", "processes"):
+            value = getattr(self, count)
+            if type(value) is not int or value < 1:
+                raise FederationError(f"silo {self.name!r}: {count} is {value!r}; it must be a whole number from 1 on")
         object.__setattr__(self, "data", str(self.data))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Orchestrator:
-    """The party that aggregates: a compute and a datastore; it never reads a silo's data."""
-
-    compute: str = ""
-    datastore: str = ""
-    region: str = ""
-    instance_type: str = ""
-    identity: str = ""
+class Orchestrator(Party):
+    """The party that aggregates: a compute and a datastore; it never reads a silo's data. See Party."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -86,10 +114,7 @@ class Federation(Shown):
         seen: dict[str, str] = {}
         for silo in silos:
             if silo.name.lower() in seen:
-                raise FederationError(
-                    f"two silos are called {seen[silo.name.lower()]!r} and {silo.name!r}: "
-                    "names must differ in more than case; rename one"
-                )
+                raise FederationError(f"two silos are called {seen[silo.name.lower()]!r} and {silo.name!r}: {DIFFER}")
             seen[silo.name.lower()] = silo.name
         object.__setattr__(self, "silos", silos)
 
@@ -129,16 +154,45 @@ class Federation(Shown):
         return {"orchestrator": plain(self.orchestrator), "silos": [plain(silo) for silo in self.silos]}
 
     @classmethod
-    def from_dict(cls, found: Any, source: str = "federation") -> "Federation":
-        """The federation that `to_dict` described; `source` is named in a FederationError."""
+    def from_dict(cls, found: Any, source: str = "federation", lines: Lines | None = None) -> "Federation":
+        """The federation that `to_dict` described.
+
+        source  how a FederationError calls where it stands; the error lists every fault, not only the first
+        lines   the line of each part, where it comes from a file
+        """
         if not isinstance(found, dict) or not isinstance(found.get("silos"), list):
             raise FederationError(f"{source} holds no list called `silos`")
-        silos = tuple(build(Silo, entry, f"{source}, silo {i + 1}") for i, entry in enumerate(found["silos"]))
-        orchestrator = build(Orchestrator, found.get("orchestrator") or {}, f"{source}, orchestrator")
-        return cls(silos=silos, orchestrator=orchestrator)
+        entries = Entries(source=source, lines=lines or {})
+        entries.check_names(found, ("orchestrator", "silos"))
+        built = [entries.build(Silo, entry, "silos", i) for i, entry in enumerate(found["silos"])]
+        silos = [silo for silo in built if silo]
+        orchestrator = entries.build(Orchestrator, found.get("orchestrator") or {}, "orchestrator")
+        for i, silo in enumerate(built):
+            if silo and any(other and other.name.lower() == silo.name.lower() for other in built[:i]):
+                entries.fault(f"there is a silo {silo.name!r} before: {DIFFER}", "silos", i, "name")
+        if entries.faults or orchestrator is None:
+            raise FederationError("\n".join(entries.faults))
+        return cls(silos=tuple(silos), orchestrator=orchestrator)
 
     def save(self, path: str | Path) -> Path:
-        """Write `federation.yaml`; gives its path."""
+        """Write `federation.yaml`; gives its path.
+
+            orchestrator: {compute: hub, datastore: hub_store}
+            silos:
+            - name: cleveland
+              data: azureml://datastores/cleveland_store/paths/heart/
+              compute: cleveland
+              datastore: cleveland_store
+              identity: managed
+            - name: zurich                  # a hospital's own Kubernetes cluster
+              data: /mnt/heart
+              compute: zurich-arc
+              datastore: zurich_store
+              instance_type: gpu-small
+              environment: cuda
+
+        A field that has its default value is left out; Silo and Party say what each means.
+        """
         import yaml
 
         path = Path(path)
@@ -147,16 +201,9 @@ class Federation(Shown):
 
     @classmethod
     def load(cls, path: str | Path) -> "Federation":
-        """Read `federation.yaml`; raises FederationError for a file that is missing or wrong."""
-        import yaml
-
-        try:
-            found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise FederationError(f"{path} cannot be read: {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise FederationError(f"{path} is not YAML: {error}") from error
-        return cls.from_dict(found, str(path))
+        """Read `federation.yaml`; raises FederationError with the line of everything that is wrong in it."""
+        found, lines = read_yaml(path)
+        return cls.from_dict(found, str(path), lines)
 
     def table(self) -> Table:
         """One row per silo; columns that are empty everywhere are left out."""
@@ -168,22 +215,13 @@ class Federation(Shown):
         return Table(columns=["silo", *columns[1:]], rows=rows, title=f"Federation of {len(self)} silos")
 
 
-SHOWN = ("name", "region", "compute", "datastore", "instance_type", "identity", "data")
+SHOWN = ("name", "region", "compute", "datastore", "instance_type", "identity", "environment", "data")
 
 
 def readable_path(data: str) -> str:
     """A local folder as seen from the working directory; anything else as it is."""
     path = Path(data)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else data
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """An ending for an error about an unknown name: the nearest one, and what there is."""
-    known = list(known)
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    shown = ", ".join(known[:12]) + (" …" if len(known) > 12 else "")
-    return f"{hint} Known: {shown}" if hint else f"; known: {shown}"
 
 
 def folder_fault(silo: Silo) -> str:
@@ -198,23 +236,3 @@ def folder_fault(silo: Silo) -> str:
     if not any(folder.iterdir()):
         return f"{silo.name}: the folder {folder} is empty"
     return ""
-
-
-def plain(party: Silo | Orchestrator) -> dict[str, Any]:
-    return {key: value for key, value in asdict(party).items() if value or key in ("name", "data")}
-
-
-def build(kind: type[Any], entry: Any, source: str) -> Any:
-    known = {f.name for f in fields(kind)}
-    if not isinstance(entry, dict):
-        raise FederationError(f"{source}: expected fields such as {sorted(known)}, found {entry!r}")
-    unknown = sorted(str(key) for key in set(entry) - known)
-    if unknown:
-        raise FederationError(f"{source}: unknown field {unknown[0]!r}{nearest(unknown[0], sorted(known))}")
-    for key, value in entry.items():
-        if not isinstance(value, dict if key == "tags" else str):
-            raise FederationError(f"{source}: {key} is {value!r}, expected text: put it into quotes")
-    try:
-        return kind(**entry)
-    except TypeError as error:
-        raise FederationError(f"{source}: {error}") from error

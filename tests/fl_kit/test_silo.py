@@ -1,5 +1,6 @@
 """Silos and federations: names that work everywhere, and one message for all that is wrong."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ text = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12)
 silo_name = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", fullmatch=True).filter(
     lambda name: name.lower() not in ("global", "orchestrator", "state")
 )
-silo = st.builds(
-    Silo, name=silo_name, data=text, compute=text, datastore=text, region=text, instance_type=text, identity=text,
-    tags=st.dictionaries(text, text, max_size=2),
-)  # fmt: skip
-orchestrator = st.builds(Orchestrator, compute=text, datastore=text, region=text, instance_type=text, identity=text)
+count = st.integers(1, 64)
+texts = st.dictionaries(text, text, max_size=2)
+party = dict.fromkeys(["compute", "datastore", "region", "instance_type", "identity", "environment"], text) | {
+    "packages": st.lists(text, max_size=2).map(tuple),
+    "variables": texts,
+}
+silo = st.builds(Silo, name=silo_name, data=text, instance_count=count, processes=count, tags=texts, **party)
+orchestrator = st.builds(Orchestrator, **party)
 federations = st.builds(
     lambda silos, chosen: Federation(silos=tuple(silos), orchestrator=chosen),
     st.lists(silo, min_size=1, max_size=4, unique_by=lambda found: found.name.lower()),
@@ -223,6 +227,126 @@ def test_a_file_that_is_missing_or_not_utf8(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes(b"silos: [{name: a, data: d\xfc}]")
     with pytest.raises(FederationError, match="is not YAML"):
         Federation.load(tmp_path / "latin.yaml")
+
+
+LINES = """\
+orchestrator:
+  compute: hub
+  idenity: managed
+silos:
+- name: basel
+  data: data/b
+  instance_count: "2"
+  variables: {PROXY: 8080}
+- name: bern
+  region: NO
+- {name: Basel, data: x, packages: torch==2.6.0}
+- data: [x]
+  processes: true
+- name: ulm
+  data: u
+  instance_count: 0
+-
+"""
+
+
+def test_every_fault_has_its_line(tmp_path: Path) -> None:
+    """The lines are counted by hand in LINES."""
+    path = tmp_path / "federation.yaml"
+    path.write_text(LINES, encoding="utf-8")
+    with pytest.raises(FederationError) as caught:
+        Federation.load(path)
+    faults = [line.removeprefix(f"{path}, ") for line in str(caught.value).splitlines()]
+    assert sorted(faults) == sorted(
+        [
+            "line 3, orchestrator: unknown field 'idenity'; did you mean 'identity'? Known: compute, datastore, "
+            "environment, identity, instance_type, packages, region, variables",
+            "line 7, silo 1: instance_count is '2', expected a whole number",
+            "line 8, silo 1: variables is {'PROXY': 8080}, expected fields with text: put each value into quotes",
+            "line 9, silo 2: data is missing",
+            "line 10, silo 2: region is False, expected text: put it into quotes",
+            "line 11, silo 3: packages is 'torch==2.6.0', expected a list of texts",
+            "line 12, silo 4: name is missing",
+            "line 12, silo 4: data is ['x'], expected text: put it into quotes",
+            "line 13, silo 4: processes is True, expected a whole number",
+            "line 14, silo 5: silo 'ulm': instance_count is 0; it must be a whole number from 1 on",
+            "line 17, silo 6: expected fields such as "
+            "['compute', 'data', 'datastore', 'environment', 'identity', 'instance_count', 'instance_type', 'name', "
+            "'packages', 'processes', 'region', 'tags', 'variables'], found None",
+        ]
+    )
+
+
+def test_a_name_that_is_taken_has_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "federation.yaml"
+    path.write_text("silos:\n- {name: basel, data: b}\n- data: c\n  name: Basel\n", encoding="utf-8")
+    with pytest.raises(FederationError, match=r"line 4, silo 2: there is a silo 'Basel' before: names must differ"):
+        Federation.load(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("silos:\n- name: a\n  data: d\n  data: e\n", "line 4: 'data' was said before, on line 3"),
+        ("silos: [{name: a, data: d}]\n\norchestartor: {}\n", "line 3: unknown field 'orchestartor'; did you mean"),
+        ("silos: [{name: a, data: d}]\nsilos: [{name: b, data: d}]\n", "line 2: 'silos' was said before, on line 1"),
+        ("silos: [{name: a, data: 2026-13-77}]", "is not YAML"),
+        ("silos: [{name: a, data: &x [*x]}]", "silo 1: data is"),
+        ("silos: [{name: a, data: d, ? [k] : v}]", "is not YAML"),
+    ],
+)
+def test_what_yaml_lets_pass(tmp_path: Path, content: str, words: str) -> None:
+    path = tmp_path / "federation.yaml"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(FederationError, match=words):
+        Federation.load(path)
+
+
+def test_what_silos_share_is_written_once(tmp_path: Path) -> None:
+    """An anchor and `<<`, as YAML has them; a silo's own field goes before."""
+    path = tmp_path / "federation.yaml"
+    path.write_text(
+        "silos:\n- &first {name: a, data: d, identity: managed, region: north}\n"
+        "- {<<: *first, name: b, data: e, region: south}\n",
+        encoding="utf-8",
+    )
+    assert Federation.load(path) == Federation(
+        silos=(
+            Silo(name="a", data="d", identity="managed", region="north"),
+            Silo(name="b", data="e", identity="managed", region="south"),
+        )
+    )
+
+
+def test_the_docstrings_example_is_a_federation(tmp_path: Path) -> None:
+    lines = inspect.getdoc(Federation.save).split("\n\n")[1]  # type: ignore[union-attr]
+    path = tmp_path / "federation.yaml"
+    path.write_text(inspect.cleandoc(lines), encoding="utf-8")
+    found = Federation.load(path)
+    assert found.names == ("cleveland", "zurich")
+    assert found["zurich"].instance_type == "gpu-small"
+    assert found.orchestrator == Orchestrator(compute="hub", datastore="hub_store")
+
+
+# places
+
+
+@pytest.mark.parametrize("count", ["instance_count", "processes"])
+@pytest.mark.parametrize("value", [0, -1, 1.0, "2", True, None])
+def test_counts_are_whole_numbers_from_one_on(count: str, value: Any) -> None:
+    with pytest.raises(FederationError, match=f"silo 'a': {count} is {value!r}; it must be a whole number"):
+        Silo(name="a", data="d", **{count: value})
+
+
+def test_what_is_as_by_default_is_not_written() -> None:
+    lean = Federation(silos=(Silo(name="a", data="d"),))
+    assert lean.to_dict() == {"orchestrator": {}, "silos": [{"name": "a", "data": "d"}]}
+    full = Silo(name="a", data="d", instance_count=2, processes=4, packages=("x==1",), variables={"A": "1"})
+    expected = {"name": "a", "data": "d", "packages": ["x==1"], "variables": {"A": "1"}}
+    expected |= {"instance_count": 2, "processes": 4}
+    found = Federation(silos=(full,), orchestrator=Orchestrator(environment="cuda")).to_dict()
+    assert found == {"orchestrator": {"environment": "cuda"}, "silos": [expected]}
+    assert list(found["silos"][0])[:2] == ["name", "data"]
 
 
 # what it shows
