@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fl_kit.strategies import FedProx as FedProx
     from fl_kit.strategies import Scaffold as Scaffold
     from fl_kit.task import Task as Task
-    from fl_kit.watch import watch as watch
+    from fl_kit.watcher import watch as watch
 
 HOMES = {
     "Federation": "fl_kit.silo",
@@ -34,7 +34,7 @@ HOMES = {
     "Silo": "fl_kit.silo",
     "Standardize": "fl_kit.standardize",
     "Task": "fl_kit.task",
-    "watch": "fl_kit.watch",
+    "watch": "fl_kit.watcher",
 }
 
 __all__ = [*HOMES]  # noqa: PLE0604

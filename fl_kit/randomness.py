@@ -6,6 +6,7 @@ thread only: the global generator is neither read nor moved.
 """
 
 import hashlib
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,15 +34,15 @@ def generator(seed: int, *parts: object, device: str | torch.device = "cpu") -> 
     return torch.Generator(device=device).manual_seed(derived_seed(seed, *parts))
 
 
-class SeededDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves its base untyped
-    """Redirects every random operation of this thread to generators that follow from `(seed, parts)`.
+class Redirection:
+    """What `SeededDraws` does with each operation.
 
-    `drew` says whether there was any: code that draws nothing may be run without the redirection, at full
-    speed, for the same bits.
+    A class of its own, since torch wraps a `__torch_dispatch__` that a mode's class defines itself, and the
+    wrapper loads torch._dynamo at the first operation: a second and more of every start.
     """
 
     def __init__(self, seed: int, *parts: object) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._seed = seed
         self._parts = parts
         self._generators: dict[torch.device, torch.Generator] = {}
@@ -81,6 +82,21 @@ class SeededDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch 
             return func(*args, **kwargs)
 
 
+class SeededDraws(Redirection, TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves its base untyped
+    """Redirects every random operation of this thread to generators that follow from `(seed, parts)`.
+
+    `drew` says whether there was any: code that draws nothing may be run without the redirection, at full
+    speed, for the same bits.
+    """
+
+
+class CompilerSafeDraws(SeededDraws):  # type: ignore[no-untyped-call]  # as above
+    """The same in torch's wrapper: a compiled model must not compile the redirection too."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+
 FILLS: dict[Any, Callable[[torch.Tensor, Any, torch.Generator], torch.Tensor]] = {
     torch.ops.aten.rand_like: lambda empty, _, draws: empty.uniform_(generator=draws),
     torch.ops.aten.randn_like: lambda empty, _, draws: empty.normal_(generator=draws),
@@ -118,5 +134,6 @@ def seeded(seed: int, *parts: object) -> Iterator[SeededDraws]:
     ...     bool((torch.nn.Linear(2, 2).weight == first).all())
     True
     """
-    with SeededDraws(seed, *parts) as draws:
+    compiler_loaded = "torch._dynamo" in sys.modules
+    with (CompilerSafeDraws if compiler_loaded else SeededDraws)(seed, *parts) as draws:
         yield draws

@@ -14,7 +14,7 @@ ROWS = {
     2: "local standardize strategies aggregators transforms privacy vertical",
     3: "store channel tracking job review bundle workbench execute step history silo_environment",
     4: "azureml sim",
-    5: "watch chart magics widgets regression",
+    5: "watcher chart magics widgets regression",
 }
 TOP = 6  # fl_kit/__init__.py: lazy, above all, and imported by no module below
 # Stricter than their row: the highest row that these may import, themselves aside.
@@ -167,7 +167,7 @@ def tree(tmp_path: Path, **sources: str) -> Path:
         ("fl_kit__strategies__mine", "from ..job import Job", "fl_kit.strategies.mine imports fl_kit.job: row 2 may"),
         ("fl_kit__job", "from fl_kit import Silo", "fl_kit.job imports fl_kit: row 3 may not import row 6"),
         ("fl_kit__job", "import importlib\nimportlib.import_module('sim.demo')", "fl_kit never imports sim"),
-        ("fl_kit__watch", "from fl_kit.azureml import run", "a face knows no place"),
+        ("fl_kit__watcher", "from fl_kit.azureml import run", "a face knows no place"),
         ("fl_kit__chart__curves", "import fl_kit.silo", "fl_kit.chart imports no row above 0"),
         ("sim__here", "from fl_kit.azureml.run import attach", "neither place imports the other"),
         ("fl_kit__azureml__run", "import sim.demo", "fl_kit never imports sim"),

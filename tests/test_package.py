@@ -11,6 +11,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import fl_kit
+import sim
 from fl_kit import protocols
 
 # A change here is a change for everybody who uses fl-kit.
@@ -136,3 +137,10 @@ def test_the_wheel_has_the_data_and_the_text_files(root: Path, tmp_path: Path) -
         assert kept <= names
         assert any(name.startswith(f"data_samples/{sample}/LICENSE") for name in names)
     assert not [name for name in names if name.split("/")[0] in ("tests", "notebooks", "bench")]
+
+
+def test_no_public_name_is_a_module_too() -> None:
+    """`from fl_kit import watch` would give the module to whoever had imported that before."""
+    for package in (fl_kit, sim):
+        modules = {path.stem for path in Path(str(package.__file__)).parent.iterdir()}
+        assert modules & set(package.__all__) == set()

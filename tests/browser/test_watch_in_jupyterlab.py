@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.browser
 
-SETUP = "from scripted_run import ScriptedRun, story\nfrom fl_kit.watch import watch\n"
+SETUP = "from scripted_run import ScriptedRun, story\nfrom fl_kit.watcher import watch\n"
 PROGRESS = "[role=progressbar]"
 
 

@@ -1,5 +1,7 @@
 """Seeded draws: from `(seed, parts)` alone, and without a touch of the global generator."""
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -358,3 +360,27 @@ def test_a_model_made_on_the_meta_device_draws_nothing() -> None:
         nn.Linear(2, 2)
         torch.randn(3)
     assert not draws.drew
+
+
+def test_no_compiler_is_loaded_for_it() -> None:
+    """torch._dynamo costs more than a second."""
+    code = "import sys, torch; from fl_kit.randomness import seeded\nwith seeded(7): torch.nn.Linear(2, 2)\n"
+    code += "assert 'torch._dynamo' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_compiled_model_draws_the_same() -> None:
+    """And without the warnings of a compiler that meets the redirection: here they are errors."""
+    import torch._dynamo
+
+    with seeded(7, "model"):
+        model = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.Linear(4, 1))
+    compiled = torch.compile(model, backend="eager")
+    inputs = torch.linspace(-1, 1, 12).reshape(3, 4)
+    for round in range(2):
+        with seeded(7, round):
+            expected = model(inputs)
+        with seeded(7, round) as draws:
+            found = compiled(inputs)
+        assert draws.drew
+        assert torch.equal(found, expected)

@@ -13,7 +13,7 @@ import pytest
 
 from fl_kit.chart.curves import Curves
 from fl_kit.errors import FlKitError, QuorumLost, StepFailed, Stopped
-from fl_kit.watch import Interrupted, Watcher, watch
+from fl_kit.watcher import Interrupted, Watcher, watch
 
 SCRIPTS = Path(__file__).parent / "chart"
 sys.path.insert(0, str(SCRIPTS))
@@ -205,7 +205,7 @@ def test_in_a_script_the_summary_is_printed(
 
 def test_importing_watch_loads_nothing_heavy() -> None:
     heavy = ("torch", "matplotlib", "IPython", "ipywidgets", "pandas", "numpy")
-    code = f"import sys, fl_kit.watch; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, fl_kit.watcher; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code], check=True, cwd=SCRIPTS.parents[2], capture_output=True, text=True, timeout=120
     )
@@ -224,7 +224,7 @@ def execute(folder: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> nbfor
     return nbformat.read(folder / "out.ipynb", as_version=4)
 
 
-SETUP = "from scripted_run import ScriptedRun, story\nfrom fl_kit.watch import watch\n"
+SETUP = "from scripted_run import ScriptedRun, story\nfrom fl_kit.watcher import watch\n"
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
