@@ -1,0 +1,163 @@
+"""A plan as an AzureML pipeline: each round is one pipeline component, registered once and called each round.
+
+Compiling needs no network and no Azure: it gives plain data in the form of AzureML's documented YAML, which a
+data owner can read before anything runs, and from which the SDK makes its own objects.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fl_kit.azureml.layout import Layout
+from fl_kit.azureml.nodes import FOLDER, TEXT, Terms, data_type, data_value, node
+from fl_kit.azureml.phases import Phase, phases
+from fl_kit.errors import FederationError, PlanError
+from fl_kit.silo import Federation
+
+RUN_TAG, ROUNDS_TAG, ATTEMPT_TAG = "fl_kit.run", "fl_kit.rounds", "fl_kit.attempt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """What is submitted for some rounds of a run, as plain data.
+
+    components  `name:version` → a pipeline component
+    job         the pipeline job; its nodes call the components by name and version
+    """
+
+    components: Mapping[str, Mapping[str, Any]]
+    job: Mapping[str, Any]
+
+
+def compile_pipeline(
+    terms: Terms,
+    layout: Layout,
+    *,
+    first: int = 0,
+    last: int | None = None,
+    before: Layout | None = None,
+    name: str = "",
+    experiment: str = "",
+) -> Pipeline:
+    """The pipeline of rounds `first` to `last`, each included; it begins with the state before `first`.
+
+    before      the layout of the submission that left that state; by default this one's
+    name        the pipeline job's; the run's id by default
+    experiment  under which AzureML shows it; by default the task's name
+
+    Raises FederationError if a party has no compute or datastore, PlanError for rounds that the plan has not.
+    """
+    check_places(terms.federation)
+    plan = layout.plan
+    last = plan.rounds if last is None else last
+    chosen = [phase for phase in phases(plan) if first <= phase.round <= last]
+    if not chosen:
+        raise PlanError(f"the plan has no rounds {first} to {last}: it has {plan.rounds}")
+    components = {phase.shape: phase_component(phase, terms) for phase in unlike(chosen)}
+    labels = {shape: label(component) for shape, component in components.items()}
+    made = {source: at for phase in chosen for source, at in given(phase)}
+    jobs = {phase.name: call(phase, labels[phase.shape], terms, layout, before or layout, made) for phase in chosen}
+    job = {
+        "$schema": "https://azuremlschemas.azureedge.net/latest/pipelineJob.schema.json",
+        "type": "pipeline",
+        "name": name or layout.run_id,
+        "display_name": f"{terms.job.task.name}: {type(terms.job.strategy).__name__}, rounds {first} to {last}",
+        "experiment_name": experiment or terms.job.task.name,
+        "tags": {RUN_TAG: layout.run_id, ROUNDS_TAG: f"{first}-{last}", ATTEMPT_TAG: str(layout.attempt)},
+        "settings": {"force_rerun": True, "continue_on_step_failure": terms.quorum},
+        "jobs": jobs,
+    }
+    return Pipeline(components={labels[shape]: component for shape, component in components.items()}, job=job)
+
+
+def phase_component(phase: Phase, terms: Terms) -> dict[str, Any]:
+    """The pipeline component of all phases of this shape; its version follows from all that it says."""
+    inputs: dict[str, Any] = {"round": TEXT, **dict.fromkeys(phase.sources.values(), FOLDER)}
+    for step in phase.steps:
+        if "data" in step.inputs:
+            inputs[f"{phase.idents[step.party]}_data"] = data_type(terms.federation[step.party].data)
+        if "memory" in step.inputs:
+            inputs[f"{phase.idents[step.party]}_memories"] = FOLDER
+            inputs |= {"run": TEXT} if terms.quorum else {}
+    found = {
+        "$schema": "https://azuremlschemas.azureedge.net/latest/pipelineComponent.schema.json",
+        "type": "pipeline",
+        "name": f"fl_{''.join(c if c.isalnum() else '_' for c in terms.job.task.name.lower())}_{phase.op}",
+        "display_name": {"init": "start", "aggregate": "round"}.get(phase.op, phase.op),
+        "inputs": inputs,
+        "outputs": dict.fromkeys(phase.outputs.values(), FOLDER),
+        "jobs": {phase.nodes[step.id]: node(phase, step, terms) for step in phase.steps},
+    }
+    return {**found, "version": version(found, terms.code)}
+
+
+def version(component: Mapping[str, Any], code: str) -> str:
+    """A component's version: the same for the same content, wherever its code lies on this machine."""
+    text = json.dumps(component, sort_keys=True).replace(json.dumps(code), '"code"')
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def call(
+    phase: Phase, component: str, terms: Terms, layout: Layout, before: Layout, made: Mapping[str, str]
+) -> dict[str, Any]:
+    """A phase as a node of the pipeline: its component, its round, and a path of its own for every output."""
+    inputs: dict[str, Any] = {"round": layout_round(phase)}
+    for source, ident in phase.sources.items():
+        inputs[ident] = {"path": made[source]} if source in made else {**FOLDER, "path": earlier(before, source)}
+    for step in phase.steps:
+        if "data" in step.inputs:
+            inputs[f"{phase.idents[step.party]}_data"] = data_value(terms.federation[step.party].data)
+        if "memory" in step.inputs:
+            # with a quorum a silo may have none yet, and AzureML mounts no folder that is not there
+            path = layout.store(step.party) if terms.quorum else layout.private(step.party, "memory")
+            inputs[f"{phase.idents[step.party]}_memories"] = {**FOLDER, "path": path}
+            inputs |= {"run": layout.run_id} if terms.quorum else {}
+    outputs = {
+        phase.outputs[step.id, name]: {**FOLDER, "mode": "upload", "path": layout.output(step, name)}
+        for step in phase.steps
+        for name in step.outputs
+    }
+    return {"type": "pipeline", "component": f"azureml:{component}", "inputs": inputs, "outputs": outputs}
+
+
+def layout_round(phase: Phase) -> str:
+    """The round as it begins the ids of the phase's steps."""
+    return phase.steps[-1].id.partition("/")[0]
+
+
+def earlier(before: Layout, source: str) -> str:
+    """Where an earlier submission left what this one begins with."""
+    step, _, output = source.partition(":")
+    return before.output(before.plan.by_id[step], output)
+
+
+def given(phase: Phase) -> Iterator[tuple[str, str]]:
+    """Source → how later phases of the pipeline refer to it, for each output of a phase."""
+    for (step, name), ident in phase.outputs.items():
+        yield f"{step}:{name}", f"${{{{parent.jobs.{phase.name}.outputs.{ident}}}}}"
+
+
+def unlike(chosen: Iterable[Phase]) -> list[Phase]:
+    """One phase of each shape."""
+    return list({phase.shape: phase for phase in reversed(list(chosen))}.values())
+
+
+def label(component: Mapping[str, Any]) -> str:
+    return f"{component['name']}:{component['version']}"
+
+
+def check_places(federation: Federation) -> None:
+    """Raise FederationError that lists every party without compute or datastore."""
+    parties = {"orchestrator": federation.orchestrator, **{silo.name: silo for silo in federation.silos}}
+    faults = [
+        f"{name}: no {what} is given"
+        for name, party in parties.items()
+        for what in ("compute", "datastore")
+        if not getattr(party, what)
+    ]
+    if faults:
+        raise FederationError(
+            "the federation is not ready for AzureML:\n" + "\n".join(f"  {fault}" for fault in faults)
+        )

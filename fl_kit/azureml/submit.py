@@ -1,0 +1,55 @@
+"""Hands a compiled pipeline to the SDK: components are registered once, the job calls them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fl_kit.azureml.pipeline import Pipeline
+
+
+def write_files(pipeline: Pipeline, folder: Path) -> dict[str, Path]:
+    """Write AzureML's own YAML of each component, and of the job as `pipeline.yml`; gives name → file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {label: folder / f"{label.replace(':', '-')}.yml" for label in pipeline.components}
+    for label, file in files.items():
+        write_yaml(pipeline.components[label], file)
+    write_yaml(pipeline.job, folder / "pipeline.yml")
+    return {**files, "job": folder / "pipeline.yml"}
+
+
+def submit(client: Any, pipeline: Pipeline, folder: Path) -> Any:
+    """Register what the workspace does not have yet, submit the job, and give it as the SDK does.
+
+    folder  where the YAML is kept that was sent
+    """
+    from azure.ai.ml import load_job
+
+    files = write_files(pipeline, folder)
+    for label in pipeline.components:
+        register(client, label, files[label])
+    job = load_job(files["job"])
+    return client.jobs.create_or_update(job, skip_validation=True)
+
+
+def register(client: Any, label: str, file: Path) -> None:
+    """Register a component unless the workspace has it: its version is made from its content."""
+    from azure.ai.ml import load_component
+    from azure.core.exceptions import ResourceNotFoundError
+
+    name, _, version = label.partition(":")
+    try:
+        client.components.get(name, version)
+    except ResourceNotFoundError:
+        client.components.create_or_update(load_component(file))
+
+
+def write_yaml(content: Mapping[str, Any], file: Path) -> None:
+    """Plain YAML without anchors, in the order given."""
+    import yaml
+
+    class Plain(yaml.SafeDumper):
+        def ignore_aliases(self, data: Any) -> bool:
+            return True
+
+    text = yaml.dump(dict(content), Dumper=Plain, sort_keys=False, allow_unicode=True, width=100_000)
+    file.write_text(text, encoding="utf-8")

@@ -1,0 +1,251 @@
+"""Pipelines are compiled, then read by the real SDK; nothing here needs a network."""
+
+import hashlib
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fl_kit import FedAvg, Federation, Job, Orchestrator, Scaffold, Silo
+from fl_kit.azureml.layout import Layout, identifiers
+from fl_kit.azureml.nodes import Terms
+from fl_kit.azureml.phases import phases
+from fl_kit.azureml.pipeline import Pipeline, compile_pipeline
+from fl_kit.azureml.submit import write_files
+from fl_kit.errors import FederationError, PlanError
+from tests.sim.small import LOGISTIC
+
+DIGEST = hashlib.sha256(b"bundle").hexdigest()
+
+
+def silo(name: str, **more: Any) -> Silo:
+    found = {"data": f"azureml://datastores/{name}_store/paths/data/", "compute": f"{name}-cluster"}
+    return Silo(**{"name": name, "datastore": f"{name}_store", **found, **more})
+
+
+def federation(*silos: Silo) -> Federation:
+    return Federation(silos=silos, orchestrator=Orchestrator(compute="middle", datastore="middle_store"))
+
+
+TWO = federation(silo("north"), silo("south-east"))
+
+
+def terms(federation: Federation = TWO, code: str = "code", **settings: Any) -> Terms:
+    asked = Job(**{"task": LOGISTIC, "strategy": FedAvg(), "rounds": 3, **settings})
+    return Terms(job=asked, federation=federation, code=code, digest=DIGEST, deadline=None, threads=1)
+
+
+def compiled(about: Terms, *, attempt: int = 0, **chosen: Any) -> Pipeline:
+    layout = Layout("run-1", about.job.plan(about.federation), about.federation, attempt)
+    return compile_pipeline(about, layout, **chosen)
+
+
+def paths(pipeline: Pipeline) -> list[str]:
+    """Every output path that is submitted."""
+    return [out["path"] for call in pipeline.job["jobs"].values() for out in call["outputs"].values()]
+
+
+def command(pipeline: Pipeline, node: str) -> str:
+    found = {c["jobs"][node]["component"]["command"] for c in pipeline.components.values() if node in c["jobs"]}
+    (text,) = found
+    return str(text)
+
+
+def test_each_round_calls_the_one_registered_component():
+    pipeline = compiled(terms())
+    assert list(pipeline.job["jobs"]) == ["round_000", "round_001", "round_002", "round_003", "round_003_report"]
+    called = Counter(call["component"].split(":")[1] for call in pipeline.job["jobs"].values())
+    assert called == {"fl_logistic_init": 1, "fl_logistic_aggregate": 3, "fl_logistic_report": 1}
+    assert len(pipeline.components) == 3
+
+
+def test_a_round_hands_its_state_to_the_next():
+    jobs = compiled(terms()).job["jobs"]
+    assert jobs["round_002"]["inputs"]["state"] == {"path": "${{parent.jobs.round_001.outputs.state}}"}
+    assert jobs["round_003_report"]["inputs"]["state"] == {"path": "${{parent.jobs.round_003.outputs.state}}"}
+    assert jobs["round_002"]["inputs"]["round"] == "round_002"
+
+
+def test_shared_outputs_go_to_the_orchestrators_datastore_and_private_ones_stay_in_the_silos_own():
+    outputs = compiled(terms(strategy=Scaffold())).job["jobs"]["round_002"]["outputs"]
+    root = "azureml://datastores"
+    assert {name: out["path"] for name, out in outputs.items()} == {
+        "north_update": f"{root}/middle_store/paths/fl/run-1/round_002/north/update/",
+        "north_memory": f"{root}/north_store/paths/fl/run-1/north/memory/round_002/",
+        "south_east_update": f"{root}/middle_store/paths/fl/run-1/round_002/south-east/update/",
+        "south_east_memory": f"{root}/south-east_store/paths/fl/run-1/south-east/memory/round_002/",
+        "state": f"{root}/middle_store/paths/fl/run-1/round_002/orchestrator/state/",
+    }
+
+
+@pytest.mark.parametrize("strategy", [FedAvg(), Scaffold()])
+def test_every_submitted_output_has_a_path_of_its_own_and_needs_nothing_of_azureml_to_find_it(strategy):
+    pipeline = compiled(terms(strategy=strategy, rounds=12))
+    found = paths(pipeline)
+    steps = Job(task=LOGISTIC, strategy=strategy, rounds=12).plan(TWO).steps
+    assert len(found) == sum(len(step.outputs) for step in steps)
+    assert len(set(found)) == len(found)
+    assert not any("${{" in path for path in found)
+
+
+def test_rounds_that_are_submitted_again_write_beside_the_first_attempt():
+    first, again = compiled(terms(strategy=Scaffold())), compiled(terms(strategy=Scaffold()), attempt=2, first=2)
+    assert not set(paths(first)) & set(paths(again))
+    state = again.job["jobs"]["round_002"]["outputs"]["state"]["path"]
+    assert state.endswith("/fl/run-1/round_002-2/orchestrator/state/")
+
+
+def test_a_chunk_begins_with_the_state_that_the_one_before_left():
+    chunk = compiled(terms(), first=3, last=3, name="run-1-2")
+    assert list(chunk.job["jobs"]) == ["round_003", "round_003_report"]
+    assert chunk.job["name"] == "run-1-2"
+    state = chunk.job["jobs"]["round_003"]["inputs"]["state"]["path"]
+    assert state == "azureml://datastores/middle_store/paths/fl/run-1/round_002/orchestrator/state/"
+    about = terms()
+    resumed = Layout("run-1", about.job.plan(TWO), TWO, 3)
+    later = compile_pipeline(about, resumed, first=3, before=Layout("run-1", about.job.plan(TWO), TWO, 2))
+    assert "/round_002-2/" in later.job["jobs"]["round_003"]["inputs"]["state"]["path"]
+
+
+def test_nothing_is_reused_and_a_failed_silo_ends_the_run_unless_there_is_a_quorum():
+    assert compiled(terms()).job["settings"] == {"force_rerun": True, "continue_on_step_failure": False}
+    assert compiled(terms(min_silos=1)).job["settings"]["continue_on_step_failure"] is True
+    for component in compiled(terms()).components.values():
+        assert all(node["component"]["is_deterministic"] is False for node in component["jobs"].values())
+
+
+def test_with_a_quorum_the_orchestrator_does_without_an_update():
+    text = command(compiled(terms(min_silos=1)), "aggregate")
+    assert '$[[--input "update/south-east=${{inputs.update_south_east}}"]]' in text
+    assert '--input "state=${{inputs.state}}"' in text
+    assert "$[[" not in command(compiled(terms()), "aggregate")
+
+
+def test_a_silo_reads_its_memory_from_its_own_datastore_only():
+    calls = compiled(terms(strategy=Scaffold())).job["jobs"]
+    assert "north_memories" not in calls["round_001"]["inputs"]
+    own = "azureml://datastores/north_store/paths/fl/run-1/north/memory/"
+    assert calls["round_002"]["inputs"]["north_memories"]["path"] == own
+    calls = compiled(terms(strategy=Scaffold(), min_silos=1)).job["jobs"]
+    assert calls["round_002"]["inputs"]["north_memories"]["path"] == "azureml://datastores/north_store/paths/"
+
+
+def test_a_step_runs_the_command_of_a_laptop_with_the_bundles_digest():
+    text = command(compiled(terms()), "fit_north")
+    assert f"python -m fl_kit.step --bundle . --digest {DIGEST}" in text
+    assert "--step ${{inputs.round}}/${{inputs.party}}/fit" in text
+
+
+def test_where_and_as_whom_a_silos_steps_run():
+    kubernetes = silo("north", instance_type="gpu-small", identity="managed", instance_count=2, processes=4)
+    vm = silo("south", identity="user", variables={"A": "1"})
+    about = terms(federation(kubernetes, vm))
+    about = Terms(**{**vars(about), "deadline": 600})
+    nodes = {k: v for c in compiled(about).components.values() for k, v in c["jobs"].items()}
+    north, south = nodes["fit_north"], nodes["fit_south"]
+    assert north["compute"] == "azureml:north-cluster"
+    assert north["resources"] == {"instance_count": 2, "instance_type": "gpu-small"}
+    assert north["distribution"] == {"type": "pytorch", "process_count_per_instance": 4}
+    assert north["identity"] == {"type": "managed"}
+    assert north["limits"] == {"timeout": 600}
+    assert "resources" not in south
+    assert south["identity"] == {"type": "user_identity"}
+    assert south["environment_variables"] == {"A": "1"}
+    assert "limits" not in nodes["aggregate"]
+
+
+def test_each_form_of_a_silos_data():
+    about = terms(federation(silo("asset", data="heart:3"), silo("mounted", data="/mnt/data"), silo("path")))
+    pipeline = compiled(about)
+    inputs = pipeline.job["jobs"]["round_001"]["inputs"]
+    assert inputs["asset_data"] == {"type": "uri_folder", "path": "azureml:heart:3"}
+    assert inputs["mounted_data"] == "/mnt/data"
+    assert inputs["path_data"]["path"] == "azureml://datastores/path_store/paths/data/"
+
+
+def test_a_version_follows_from_what_a_component_says_not_from_where_it_lies():
+    here, there = compiled(terms(code="/a/code")), compiled(terms(code="/b/elsewhere"))
+    assert here.components.keys() == there.components.keys()
+    other = compiled(Terms(**{**vars(terms()), "digest": "0" * 64}))
+    assert not here.components.keys() & other.components.keys()
+
+
+def test_a_party_without_a_place_is_named_with_all_others():
+    nowhere = Federation(silos=(Silo(name="north", data="x"), silo("south")))
+    with pytest.raises(FederationError, match=r"orchestrator: no compute(.|\n)*orchestrator: no datastore(.|\n)*north"):
+        compiled(terms(nowhere))
+
+
+def test_rounds_that_the_plan_has_not():
+    with pytest.raises(PlanError, match="rounds 4 to 3"):
+        compiled(terms(), first=4)
+
+
+def test_names_that_azureml_takes():
+    names = ["long-beach", "long_beach", "7th", "orchestrator-1"]
+    found = identifiers(names)
+    assert found == {
+        "long-beach": "long_beach",
+        "long_beach": "long_beach_2",
+        "7th": "s_7th",
+        "orchestrator-1": "orchestrator_1",
+    }
+    assert all(re.fullmatch(r"[a-z][a-z0-9_]*", ident) for ident in found.values())
+
+
+def test_a_plan_in_phases():
+    plan = Job(task=LOGISTIC, strategy=FedAvg(), rounds=2).plan(TWO)
+    found = phases(plan)
+    assert [step for phase in found for step in phase.steps] == list(plan.steps)
+    assert found[1].shape == found[2].shape
+
+
+@pytest.fixture(scope="module")
+def sdk() -> Any:
+    return pytest.importorskip("azure.ai.ml")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"strategy": Scaffold(), "min_silos": 1}, {"strategy": Scaffold()}],
+    ids=["FedAvg", "quorum", "Scaffold"],
+)
+def test_the_real_sdk_reads_and_validates_it(sdk, tmp_path, settings):
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "a.txt").write_text("a")
+    mixed = federation(
+        silo("north", instance_type="gpu", identity="managed", instance_count=2, processes=2),
+        silo("south-east", identity="user", data="/mnt/data", environment="azureml:torch:3"),
+    )
+    about = Terms(**{**vars(terms(mixed, code=str(tmp_path / "code"), **settings)), "deadline": 90})
+    pipeline = compiled(about)
+    files = write_files(pipeline, tmp_path / "yaml")
+    for label in pipeline.components:
+        component = sdk.load_component(files[label])
+        assert component._validate().passed, component._validate().error_messages
+        assert component._to_rest_object().name == label.partition(":")[0]
+    job = sdk.load_job(files["job"])
+    assert job._validate().passed, job._validate().error_messages
+    wire = job._to_rest_object().as_dict()["properties"]
+    found = [out["uri"] for node in wire["jobs"].values() for out in node.get("outputs", {}).values()]
+    assert sorted(found) == sorted(paths(pipeline))
+    modes = {out["mode"] for node in wire["jobs"].values() for out in node.get("outputs", {}).values()}
+    assert modes == {"Upload"}
+    assert wire["settings"]["force_rerun"] is True
+
+
+@pytest.mark.slow
+def test_ten_silos_and_fifty_rounds_are_read_in_seconds(sdk, tmp_path):
+    import time
+
+    (tmp_path / "code").mkdir()
+    ten = federation(*(silo(f"silo-{i}") for i in range(10)))
+    began = time.monotonic()
+    pipeline = compiled(terms(ten, code=str(tmp_path / "code"), rounds=50))
+    job = sdk.load_job(write_files(pipeline, tmp_path / "yaml")["job"])
+    assert job._validate().passed
+    wire = job._to_rest_object().as_dict()
+    assert time.monotonic() - began < 15
+    assert len(wire["properties"]["jobs"]) == 52
