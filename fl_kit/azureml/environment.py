@@ -29,19 +29,6 @@ CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
 REGISTERED = re.compile(r"azureml:[\w.-]+(:[\w.-]+|@[\w.-]+)")
 
 
-def environment_of(party: Party, task: Task) -> Any:
-    """The SDK's Environment for a party's steps, or the name of the workspace's own that it asks for.
-
-    Raises FederationError for an `environment` that is none, and for a package that is not installed here and whose
-    version nobody says.
-    """
-    if is_registered(party):
-        return party.environment
-    from azure.ai.ml.entities import Environment
-
-    return Environment(image=image_of(party), conda_file=conda_of(party, task))
-
-
 def is_registered(party: Party) -> bool:
     """Whether a party's steps run in an environment of the workspace, taken as it is."""
     return bool(REGISTERED.fullmatch(party.environment))

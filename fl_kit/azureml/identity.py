@@ -1,7 +1,6 @@
-"""As whom a party's steps read data: a silo's `identity` in the SDK's words."""
+"""As whom a party's steps read data."""
 
 import re
-from typing import Any
 
 from fl_kit.entries import nearest
 from fl_kit.errors import FederationError
@@ -10,26 +9,13 @@ CLIENT_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECA
 FORMS = ("managed", "managed:<client id>", "user")
 
 
-def identity_of(text: str) -> Any:
-    """The SDK's configuration for an identity as a federation writes it; None for an empty one.
+def check_identity(text: str) -> None:
+    """Raise FederationError for what is no identity of these, or empty.
 
     managed              the compute's own identity
     managed:<client id>  one of several that an AmlCompute has, by its client id (a GUID)
     user                 whoever submits the job
-
-    Raises FederationError for anything else.
     """
-    check_identity(text)
-    if not text:
-        return None
-    from azure.ai.ml.entities import ManagedIdentityConfiguration, UserIdentityConfiguration
-
-    kind, _, client_id = text.partition(":")
-    return UserIdentityConfiguration() if kind == "user" else ManagedIdentityConfiguration(client_id=client_id or None)
-
-
-def check_identity(text: str) -> None:
-    """Raise FederationError for what is no identity."""
     kind, colon, client_id = text.partition(":")
     if text and text not in ("managed", "user") and kind != "managed":
         raise FederationError(f"identity {text!r} is not known{nearest(text, FORMS)}")

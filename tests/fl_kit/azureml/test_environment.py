@@ -6,11 +6,11 @@ from textwrap import indent
 from typing import Any
 
 import pytest
-from azure.ai.ml.entities import Environment, ManagedIdentityConfiguration, UserIdentityConfiguration
+from azure.ai.ml.entities import Environment
 
 from fl_kit.azureml import environment
-from fl_kit.azureml.environment import conda_of, environment_of, image_of, lacking, packages_of, unpinned
-from fl_kit.azureml.identity import identity_of
+from fl_kit.azureml.environment import conda_of, image_of, is_registered, lacking, packages_of, unpinned
+from fl_kit.azureml.identity import check_identity
 from fl_kit.azureml.imports import Import, imports_of
 from fl_kit.errors import FederationError, TaskError
 from fl_kit.silo import Orchestrator, Silo
@@ -150,15 +150,12 @@ def test_imports_are_those_of_the_source() -> None:
         imports_of("import", "x")
 
 
-# the SDK's objects
+# the image and the conda file
 
 
-def test_the_environment_is_an_image_and_a_conda_file() -> None:
-    found = environment_of(silo(), task())
-    assert isinstance(found, Environment)
-    assert found.image == "mcr.microsoft.com/azureml/openmpi5.0-ubuntu24.04"
-    assert found.conda_file == conda_of(silo(), task())
-    python, pip, packages = found.conda_file["dependencies"]
+def test_python_and_packages_are_as_here() -> None:
+    assert image_of(silo()) == "mcr.microsoft.com/azureml/openmpi5.0-ubuntu24.04"
+    python, pip, packages = conda_of(silo(), task())["dependencies"]
     assert python == f"python={sys.version_info.major}.{sys.version_info.minor}"
     assert pip == "pip"
     assert packages["pip"][0] == "--extra-index-url https://download.pytorch.org/whl/cpu"
@@ -166,20 +163,26 @@ def test_the_environment_is_an_image_and_a_conda_file() -> None:
 
 
 def test_cuda_is_what_pypi_has() -> None:
-    found = environment_of(Orchestrator(environment="cuda"), task())
-    assert "cuda" in found.image
-    assert found.conda_file["dependencies"][2]["pip"] == packages_of(Orchestrator(environment="cuda"), task())
+    orchestrator = Orchestrator(environment="cuda")
+    assert "cuda" in image_of(orchestrator)
+    assert conda_of(orchestrator, task())["dependencies"][2]["pip"] == packages_of(orchestrator, task())
 
 
 def test_an_image_of_ones_own_gets_the_packages() -> None:
-    found = environment_of(silo(environment="ghcr.io/clinic/torch:2.6"), task())
-    assert found.image == "ghcr.io/clinic/torch:2.6"
-    assert found.conda_file["dependencies"][2]["pip"] == [*BASE, f"torch=={public('torch')}"]
+    own = silo(environment="ghcr.io/clinic/torch:2.6")
+    assert image_of(own) == "ghcr.io/clinic/torch:2.6"
+    assert conda_of(own, task())["dependencies"][2]["pip"] == [*BASE, f"torch=={public('torch')}"]
+
+
+def test_the_sdk_takes_it() -> None:
+    made = Environment(image=image_of(silo()), conda_file=conda_of(silo(), task()))
+    assert made._to_rest_object().properties.conda_file == made._translated_conda_file
+    assert f"torch=={public('torch')}+cpu" in str(made._translated_conda_file)
 
 
 @pytest.mark.parametrize("name", ["azureml:hospital:3", "azureml:hospital@latest"])
 def test_the_workspaces_own_is_taken_as_it_is(name: str) -> None:
-    assert environment_of(silo(environment=name), task("import my_helper")) == name
+    assert is_registered(silo(environment=name))
 
 
 @pytest.mark.parametrize("name", ["gpu", "azureml:hospital", "ubuntu", "a b/c"])
@@ -188,14 +191,9 @@ def test_any_other_environment_is_refused(name: str) -> None:
         image_of(silo(environment=name))
 
 
-def test_identities() -> None:
-    assert identity_of("") is None
-    managed = identity_of("managed")
-    assert isinstance(managed, ManagedIdentityConfiguration)
-    assert managed.client_id is None
-    assert isinstance(identity_of("user"), UserIdentityConfiguration)
-    client_id = "0f8fad5b-d9cb-469f-a165-70867728950e"
-    assert identity_of(f"managed:{client_id}").client_id == client_id
+@pytest.mark.parametrize("text", ["", "managed", "user", "managed:0f8fad5b-d9cb-469f-a165-70867728950e"])
+def test_identities(text: str) -> None:
+    check_identity(text)
 
 
 @pytest.mark.parametrize(
@@ -210,4 +208,4 @@ def test_identities() -> None:
 )
 def test_any_other_identity_is_refused(text: str, words: str) -> None:
     with pytest.raises(FederationError, match=words):
-        identity_of(text)
+        check_identity(text)
