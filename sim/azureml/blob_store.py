@@ -90,7 +90,9 @@ class BlobStore:
         return blob
 
     def find(self, place: Place) -> Blob | None:
-        """The blob at a place, or None."""
+        """The blob at a place, or None; a name that ends with a slash is a folder's, and no blob has it."""
+        if place.name.endswith("/"):
+            return None
         path = self.path(place)
         return self._look(place, path) if path.is_file() else None
 
