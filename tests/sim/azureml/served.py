@@ -9,9 +9,10 @@ from types import ModuleType
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 
 from sim.azureml.errors import WorkspaceError
-from sim.azureml.server import refuse
+from sim.azureml.server import Door, refuse
 from sim.azureml.state import WorkspaceState
 from sim.azureml.tls import TLSFiles, tls_files
 
@@ -20,7 +21,10 @@ from sim.azureml.tls import TLSFiles, tls_files
 def served(state: WorkspaceState, *parts: ModuleType) -> Iterator[TLSFiles]:
     """These parts of a workspace, listening; gives the certificates that a client needs."""
     files = tls_files(state.root / "tls")
-    app = Starlette(routes=[route for part in parts for route in part.routes(state)])
+    app = Starlette(
+        routes=[route for part in parts for route in part.routes(state)],
+        middleware=[Middleware(Door, state=state)],
+    )
     app.add_exception_handler(WorkspaceError, refuse)
     config = uvicorn.Config(
         app,
