@@ -143,7 +143,10 @@ def put_datastore(state: WorkspaceState, name: str, properties: Body) -> Body:
         raise invalid(f"datastore name {name!r} will not do: letters, digits and '_', at most 255")
     if properties.get("datastoreType") != "AzureBlob":
         raise invalid(f"datastore {name!r} is of type {properties.get('datastoreType')!r}; here is only AzureBlob")
-    kept = {key: properties[key] for key in ("datastoreType", "description", "tags", "properties") if key in properties}
+    kept: Body = {
+        key: properties[key] for key in ("datastoreType", "description", "tags", "properties") if key in properties
+    }
+    kept["isDefault"] = name == DEFAULT_DATASTORE
     (state.root / "storage" / name).mkdir(parents=True, exist_ok=True)
     return shown(state, keep(state, ("datastores", name), f"datastores/{name}", {"properties": kept}))
 
@@ -156,7 +159,6 @@ def shown(state: WorkspaceState, body: Body) -> Body:
         "endpoint": "localhost",
         "protocol": "https",
         "credentials": {"credentialsType": "Sas"},
-        "isDefault": body["name"] == DEFAULT_DATASTORE,
     }
     return {**body, "properties": {**body["properties"], **where}}
 

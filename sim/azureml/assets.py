@@ -21,7 +21,7 @@ FIXED: dict[str, tuple[str, ...]] = {
 }
 """Kind of asset → what of a version stays as it was when it was made."""
 
-URIS = ("dataUri", "modelUri")
+URIS = ("codeUri", "dataUri", "modelUri")
 LATEST = "azureml_default"
 """The version that stands for the newest one."""
 
@@ -85,9 +85,13 @@ def kind_routes(state: WorkspaceState, kind: str) -> list[Route]:
 
 def put_version(state: WorkspaceState, kind: str, name: str, version: str, body: Body) -> Body:
     """Keep a version. Raises WorkspaceError: 409 if it exists with other content, 400 for an unknown datastore."""
-    properties = {key: long_uri(state, value) if key in URIS else value for key, value in body["properties"].items()}
+    properties = {
+        key: long_uri(state, value) if key in URIS else value for key, value in body.get("properties", {}).items()
+    }
     if kind == "models":
         properties.setdefault("flavors", {})
+    if kind == "components":
+        properties["componentSpec"] = {**properties.get("componentSpec", {}), "name": name, "version": version}
     before = state.documents.get(kind, name, version)
     if before is not None:
         properties = {**before["properties"], **properties}

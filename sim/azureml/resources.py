@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import unquote
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -81,11 +82,18 @@ def listed(bodies: Iterable[Body]) -> Response:
 
 
 def long_uri(state: WorkspaceState, uri: Any) -> Any:
-    """A datastore path in its long form, as Azure answers it; anything else as it is.
+    """A place in a datastore in the long form of its path, as Azure answers it; anything else as it is.
 
+    A blob's own address is put into this form as well, because another start may listen at another port.
     Raises WorkspaceError (400) for a datastore that does not exist.
     """
-    match = DATASTORE_URI.fullmatch(uri) if isinstance(uri, str) else None
+    if not isinstance(uri, str):
+        return uri
+    containers = state.settings.container_url("")
+    if uri.startswith(containers):
+        datastore, _, path = unquote(uri.removeprefix(containers)).partition("/")
+        uri = f"azureml://datastores/{datastore}/paths/{path}"
+    match = DATASTORE_URI.fullmatch(uri)
     if match is None:
         return uri
     if state.documents.get("datastores", match["datastore"]) is None:
