@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from sim.azureml.errors import WorkspaceError
 from sim.azureml.state import file_name
@@ -60,16 +60,15 @@ class Figures:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._series: dict[str, dict[str, list[Point]]] = {}
-        self._seen: dict[str, set[str]] = {}
+        self._held: dict[str, Held] = {}
         self._lock = threading.RLock()
 
     def append(self, run: str, points: Iterable[Point]) -> None:
         """Add figures to a run's series, all or none; one that is there already, as after a retry, is passed over."""
         with self._lock:
-            series, seen = self._load(run), self._seen[run]
-            fresh = {line: point for point in points if (line := json.dumps(asdict(point))) not in seen}
-            names = {point.key for point in fresh.values()} | set(series)
+            held = self._load(run)
+            fresh = {line: point for point in points if (line := json.dumps(asdict(point))) not in held.lines}
+            names = {point.key for point in fresh.values()} | set(held.series)
             if len(names) > NAMES_LIMIT:
                 raise invalid(
                     f"run {run!r} would have {len(names)} names of metrics; AzureML takes {NAMES_LIMIT} for a run: "
@@ -81,23 +80,26 @@ class Figures:
             file.parent.mkdir(parents=True, exist_ok=True)
             with file.open("a", encoding="utf-8") as lines:
                 lines.write("".join(f"{line}\n" for line in fresh))
-            self._remember(run, fresh)
+            held.add(fresh)
 
     def history(self, run: str, key: str) -> list[Point]:
         """A series in the order in which its figures arrived, so that a place in it stays what it is."""
         with self._lock:
-            return list(self._load(run).get(key, ()))
+            return list(self._load(run).series.get(key, ()))
 
-    def latest(self, run: str) -> list[Point]:
-        """The last figure of each series: of the highest step, and of those the newest."""
+    def latest(self, run: str, model: str = "") -> list[Point]:
+        """The last figure of each series, or of those of a logged model: of the highest step, of those the newest."""
         with self._lock:
-            return [max(points, key=order) for points in self._load(run).values()]
+            held = self._load(run)
+            series = held.models.get(model, {}) if model else held.series
+            return [max(points, key=order) for points in series.values()]
 
-    def _load(self, run: str) -> dict[str, list[Point]]:
-        if run not in self._series:
-            self._series[run], self._seen[run] = {}, set()
-            self._remember(run, {line: Point(**json.loads(line)) for line in self._lines(run)})
-        return self._series[run]
+    def _load(self, run: str) -> "Held":
+        if run not in self._held:
+            held = Held()
+            held.add({line: Point(**json.loads(line)) for line in self._lines(run)})
+            self._held[run] = held
+        return self._held[run]
 
     def _lines(self, run: str) -> list[str]:
         """The whole lines of a run's file; half a line, left by a process that was killed, is cut off."""
@@ -111,13 +113,31 @@ class Figures:
                 lines.truncate(len(whole))
         return whole.decode().splitlines()
 
-    def _remember(self, run: str, fresh: dict[str, Point]) -> None:
-        for line, point in fresh.items():
-            self._seen[run].add(line)
-            self._series[run].setdefault(point.key, []).append(point)
-
     def _file(self, run: str) -> Path:
         return self._folder / f"{file_name((run,))}.jsonl"
+
+
+Series: TypeAlias = dict[str, list[Point]]
+
+
+class Held:
+    """One run's figures in memory: a figure said of the run and again of a model counts once in the run's series."""
+
+    def __init__(self) -> None:
+        self.lines: set[str] = set()
+        self.series: Series = {}
+        self.models: dict[str, Series] = {}
+        self._said: set[tuple[str, int, int, str]] = set()
+
+    def add(self, fresh: dict[str, Point]) -> None:
+        for line, point in fresh.items():
+            self.lines.add(line)
+            if point.model_id:
+                self.models.setdefault(point.model_id, {}).setdefault(point.key, []).append(point)
+            said = (point.key, point.step, point.timestamp, repr(point.value))
+            if said not in self._said:
+                self._said.add(said)
+                self.series.setdefault(point.key, []).append(point)
 
 
 def order(point: Point) -> tuple[int, int, bool, float]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sim.azureml.mlflow.experiments import now
-from sim.azureml.mlflow.figures import invalid, missing, order
+from sim.azureml.mlflow.figures import invalid, missing
 from sim.azureml.mlflow.runs import Runs, artifacts_url, pairs
 from sim.azureml.mlflow.search import Field, Value
 from sim.azureml.state import Body
@@ -118,12 +118,8 @@ class Models:
 
     def _metrics(self, kept: Body) -> list[Body]:
         """The last figure of each of a model's series, which its run holds."""
-        if not kept["run"]:
-            return []
-        figures = self._runs.figures
-        series = [figures.history(kept["run"], point.key) for point in figures.latest(kept["run"])]
-        own = [[point for point in points if point.model_id == kept["id"]] for points in series]
-        return [{**max(points, key=order).view(), "run_id": kept["run"]} for points in own if points]
+        points = self._runs.figures.latest(kept["run"], kept["id"]) if kept["run"] else []
+        return [{**point.view(), "run_id": kept["run"]} for point in points]
 
 
 def texts(said: Any) -> dict[str, str]:
