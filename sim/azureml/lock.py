@@ -16,7 +16,7 @@ class Lock:
 
     def acquire(self) -> None:
         """Hold the lock; raises WorkspaceError (409) that names the process that holds it already."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -83,26 +83,39 @@ class Pointing:
         for name in HIDDEN:
             os.environ.pop(name, None)
         os.environ.update(self.variables)
-        self._config_before = self._file.read_text(encoding="utf-8") if self._file.exists() else None
-        if self._config_before is None or WRITTEN_BY in self._config_before:
-            self._file.parent.mkdir(exist_ok=True)
-            write_text(self._file, self.config)
-        else:
-            message = f"{self._file} names another workspace and was left alone: pass path= to MLClient.from_config"
-            warnings.warn(message, stacklevel=4)
+        self._config_before = write_config(self._file, self.config)
 
     def leave(self) -> None:
-        """Put everything back as it was."""
+        """Put everything back as it was; nothing happens if it was not entered."""
+        if not self._before:
+            return
         for name, value in self._before.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-        if not self._file.exists() or self._file.read_text(encoding="utf-8") != self.config:
-            return
-        if self._config_before is not None:
-            write_text(self._file, self._config_before)
-            return
-        self._file.unlink()
-        if not any(self._file.parent.iterdir()):
-            self._file.parent.rmdir()
+        remove_config(self._file, self.config, self._config_before)
+
+
+def write_config(file: Path, text: str) -> str | None:
+    """Write a workspace's config.json, and give what was there before; one that somebody else wrote is left alone."""
+    before = file.read_text(encoding="utf-8") if file.exists() else None
+    if before is not None and WRITTEN_BY not in before:
+        message = f"{file} names another workspace and was left alone: give MLClient.from_config a path"
+        warnings.warn(message, stacklevel=5)
+        return None
+    file.parent.mkdir(exist_ok=True)
+    write_text(file, text)
+    return before
+
+
+def remove_config(file: Path, text: str, before: str | None) -> None:
+    """Take a config.json away if it is the one with this text, and put back what was there before."""
+    if not file.exists() or file.read_text(encoding="utf-8") != text:
+        return
+    if before is not None:
+        write_text(file, before)
+        return
+    file.unlink()
+    if not any(file.parent.iterdir()):
+        file.parent.rmdir()

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from azure.ai.ml import MLClient
 
 ROOT = ".fl_kit/azureml"
+FEDERATION = "federation.yaml"
+"""In the workspace's folder: the federation with the names that its parties have there."""
 
 
 class LocalWorkspace(Shown):
@@ -79,6 +81,7 @@ class LocalWorkspace(Shown):
             self._listener = Listener(state, files, bound)
             if self._asked is not None:
                 self.federation = settle(state, self._asked)
+                self.federation.save(self.root / FEDERATION)
             self._pointing = Pointing(variables(state, files.bundle), config(state.settings))
             if point:
                 self._pointing.enter()
