@@ -21,6 +21,9 @@ PARTS = ("identity", "arm", "jobs", "history", "blobs", "mlflow")
 OPEN = ("/metadata/", "/msi/", "/discovery", "/blob/")
 """Where calls need no bearer token: before there is one, and where the part itself checks a signature."""
 
+METRICS = "/mlflow/"
+"""Where a step's own token is good."""
+
 METHODS = ["GET", "PUT", "POST", "PATCH", "DELETE", "HEAD"]
 
 SCOPE = re.compile(
@@ -55,7 +58,8 @@ class Door:
             return await self.app(scope, receive, send)
         try:
             if not scope["path"].startswith(OPEN):
-                check_bearer(self.state, Request(scope).headers.get("authorization"))
+                authorization = Request(scope).headers.get("authorization")
+                check_bearer(self.state, authorization, step=scope["path"].startswith(METRICS))
                 check_scope(self.state.settings, scope["path"])
         except WorkspaceError as error:
             await answer(error)(scope, receive, send)

@@ -20,6 +20,9 @@ from sim.azureml.state import WorkspaceState
 TENANT = "00000000-0000-0000-0000-00000000f1f1"
 """The tenant that tokens name; the SDK appends it to links."""
 
+STEP_AUDIENCE = "step"
+"""Whom a step's token is for: it opens the metrics interface and nothing else, or a step could fetch any silo's data."""
+
 STORAGE_VERSION = "2023-11-03"
 """Version of the storage interface that a signature names; it changes nothing here."""
 
@@ -41,16 +44,23 @@ def bearer(state: WorkspaceState, audience: str, minutes: float = 60) -> str:
     return f"{signed}.{encode(mac(state, 'token', signed))}"
 
 
-def check_bearer(state: WorkspaceState, header: str | None) -> None:
-    """Let an `Authorization` header pass; raises WorkspaceError (401) that says what is wrong with it."""
+def check_bearer(state: WorkspaceState, header: str | None, *, step: bool = False) -> None:
+    """Let an `Authorization` header pass; raises WorkspaceError (401) that says what is wrong with it.
+
+    step  whether a step's token will do; if not, it is refused (403)
+    """
     scheme, _, token = (header or "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise refused("the call carries no bearer token")
     signed, _, signature = token.strip().rpartition(".")
     if not hmac.compare_digest(decode(signature), mac(state, "token", signed)):
         raise refused("the bearer token was not issued by this workspace")
-    if claims_of(signed)["exp"] <= time.time():
+    claims = claims_of(signed)
+    if claims["exp"] <= time.time():
         raise refused("the bearer token has expired", code="ExpiredAuthenticationToken")
+    if claims["aud"] == STEP_AUDIENCE and not step:
+        message = "a step's token opens the metrics interface and nothing else"
+        raise WorkspaceError(message, status=403, code="AuthorizationFailed")
 
 
 def sas(state: WorkspaceState, datastore: str, *, permissions: str = "racwdl", minutes: float = 60) -> str:
