@@ -21,7 +21,7 @@ TENANT = "00000000-0000-0000-0000-00000000f1f1"
 """The tenant that tokens name; the SDK appends it to links."""
 
 STEP_AUDIENCE = "step"
-"""Whom a step's token is for: it opens the metrics interface and nothing else, or a step could fetch any silo's data."""
+"""Whom a step's token is for: it opens the metrics interface only, or a step could fetch any silo's data with it."""
 
 STORAGE_VERSION = "2023-11-03"
 """Version of the storage interface that a signature names; it changes nothing here."""
