@@ -185,11 +185,11 @@ def write_breaches(party: str, name: str, place: Location, privacy: str, federat
 
 def owner_of(datastore: str, federation: Federation) -> str:
     """Whose datastore it is; empty for nobody's, and for one that two parties name."""
-    owners = [party for party, name in datastores(federation) if name.lower() == datastore.lower()]
+    owners = [party for party, name in datastores_of(federation) if name.lower() == datastore.lower()]
     return owners[0] if len(owners) == 1 else ""
 
 
-def datastores(federation: Federation) -> Iterable[tuple[str, str]]:
+def datastores_of(federation: Federation) -> Iterable[tuple[str, str]]:
     yield ORCHESTRATOR, federation.orchestrator.datastore
     yield from ((silo.name, silo.datastore) for silo in federation.silos)
 
