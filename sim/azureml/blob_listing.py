@@ -1,5 +1,6 @@
 """The pages of XML that the blob service answers: blobs of a container, and errors."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -12,6 +13,9 @@ from sim.azureml.errors import WorkspaceError
 
 PAGE = 5000
 """Entries of a page at most, as on Azure."""
+
+UNFIT = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""A character that XML cannot hold, or that its readers change."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +37,9 @@ def listing_page(store: BlobStore, container: Place, query: Mapping[str, str]) -
     following = next(entries, None)
 
     answer = Element("EnumerationResults", ContainerName=container.datastore)
-    SubElement(answer, "Prefix").text = prefix
+    for asked in ("Prefix", "Marker", "MaxResults", "Delimiter"):  # the client takes its next call's from here
+        if value := query.get(asked.lower(), ""):
+            SubElement(answer, asked).text = value
     blobs = SubElement(answer, "Blobs")
     for entry in page:
         if entry.is_prefix:
@@ -87,11 +93,11 @@ def add_blob(blobs: Element, name: str, blob: Blob, *, with_metadata: bool) -> N
 def add_name(entry: Element, name: str) -> None:
     """A name; percent-encoded and marked so where XML cannot hold its characters."""
     element = SubElement(entry, "Name")
-    if name.isprintable():
-        element.text = name
-    else:
+    if UNFIT.search(name):
         element.set("Encoded", "true")
         element.text = quote(name, errors="surrogateescape")
+    else:
+        element.text = name
 
 
 def error_page(error: WorkspaceError) -> bytes:
