@@ -198,9 +198,10 @@ def aggregate(ctx: StepContext, inputs: Inputs) -> Outputs:
     """At the orchestrator: the next state, and the figures that the silos sent along."""
     state = inputs["state"]
     figures = Figures(ctx, measured_round=state.round)
-    after = ctx.job.strategy.aggregate(state, figures.noting(arriving(ctx, inputs["updates"])), ctx)
+    arrived: list[str] = []
+    after = ctx.job.strategy.aggregate(state, figures.noting(arriving(ctx, inputs["updates"], arrived)), ctx)
     figures.tell_global()
-    return {"state": after}
+    return {"state": replace(after, counted={**state.counted, **dict.fromkeys(arrived, ctx.step.round)})}
 
 
 def evaluate_step(ctx: StepContext, inputs: Inputs) -> Outputs:
@@ -233,15 +234,16 @@ def leave(ctx: StepContext, update: Update) -> Update:
     return replace(update, silo=ctx.step.party)
 
 
-def arriving(ctx: StepContext, updates: Iterable[Update]) -> Iterator[Update]:
+def arriving(ctx: StepContext, updates: Iterable[Update], arrived: list[str]) -> Iterator[Update]:
     """The orchestrator's door: each update is checked before it counts, and enough must arrive.
+
+    arrived  hears of each silo whose update counts
 
     A malformed update is left out where the job has a quorum. Raises MessageError where it has none, and
     QuorumLost where too few arrived.
     """
     trainable = {name: p.detach() for name, p in ctx.model.trainable.items()}
     buffers = {"buffers": ctx.model.moving_buffers} if ctx.model.moving_buffers else {}
-    arrived: list[str] = []
     for update in updates:
         try:
             length = check_update(update, trainable, buffers)

@@ -50,14 +50,16 @@ class Update:
 class State:
     """What goes from round to round: the global parameters and the strategy's memory.
 
-    round   0 is the shared start, r the state after round r
-    params  every parameter and persistent buffer of the model, by name
-    memory  what the strategy keeps at the orchestrator
+    round    0 is the shared start, r the state after round r
+    params   every parameter and persistent buffer of the model, by name
+    memory   what the strategy keeps at the orchestrator
+    counted  silo → the last round in which its update counted: what it then kept is the memory that it goes on with
     """
 
     round: int
     params: Tensors
     memory: Groups = field(default_factory=dict)
+    counted: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +187,8 @@ def take_apart(message: Message) -> tuple[dict[str, Any], Tensors]:
         return {"format": FORMAT, "kind": "update", "weight": message.weight, "silo": message.silo}, tensors
     if isinstance(message, State):
         tensors = {**join("params", message.params), **join_groups(message.memory)}
-        return {"format": FORMAT, "kind": "state", "round": message.round}, tensors
+        counted = dict(message.counted)
+        return {"format": FORMAT, "kind": "state", "round": message.round, "counted": counted}, tensors
     return {"format": FORMAT, "kind": "memory"}, join_groups(message.tensors)
 
 
@@ -200,7 +203,10 @@ def put_together(kind: type[M], meta: dict[str, Any], tensors: Tensors) -> M:
     if kind is State:
         if type(meta["round"]) is not int:
             raise TypeError(f"round {meta['round']!r}")
-        return kind(round=meta["round"], params=groups.pop("params", {}), memory=named(groups))
+        params, counted = groups.pop("params", {}), meta.get("counted", {})
+        if not isinstance(counted, dict) or not all(type(round) is int for round in counted.values()):
+            raise TypeError(f"counted {counted!r}")
+        return kind(round=meta["round"], params=params, memory=named(groups), counted=counted)
     return Memory(tensors=named(groups))  # type: ignore[return-value]  # mypy does not narrow type[M]
 
 

@@ -8,7 +8,10 @@ wrote, check that first, with an fl-kit of your own (`fl_kit.bundle.verify`): no
 
 A step of the orchestrator takes its updates as `--input update/cleveland=FOLDER`; where the job has a quorum, a
 folder that holds no update stands for a silo that is left out. Figures are written to the new file named by
-`--events`, one JSON object a line.
+`--events`, one JSON object a line; `--report` tells them to the MLflow run that AzureML's variables name.
+
+A silo's memory is given by itself (`--input memory=…`), or as the folder of all that it kept (`--memories`), one
+folder a round: then the step takes that of the last round in which the silo's update counted.
 """
 
 import argparse
@@ -17,13 +20,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from fl_kit.bundle import verify
-from fl_kit.errors import FlKitError, MessageError, PlanError, StepFailed
-from fl_kit.events import EventLog
-from fl_kit.execute import Inputs, failed, left_out, run_step
+from fl_kit.errors import FlKitError, MessageError, PlanError, StepFailed, TrackingError
+from fl_kit.events import ROUND_COMPLETED, Event, EventLog, now
+from fl_kit.execute import Inputs, Outputs, failed, left_out, run_step
 from fl_kit.job import Job
 from fl_kit.messages import Memory, State, Update, complete, read, write
-from fl_kit.plan import Step
+from fl_kit.plan import ORCHESTRATOR, Plan, Step, round_name
 from fl_kit.protocols import Emit
+from fl_kit.reporting import Reporter
 from fl_kit.workbench import Workbench
 
 
@@ -51,17 +55,49 @@ def run(options: argparse.Namespace) -> None:
     if step is None:
         raise PlanError(f"the plan has no step {options.step!r}")
     inputs, outputs = once(options.input), once(options.output)
-    check_names(step, inputs, outputs, options.data, quorum=job.min_silos is not None)
-    bench = Workbench(job.task, seed=job.seed, device=job.device)
+    check_names(step, inputs, outputs, options, quorum=job.min_silos is not None)
     log = EventLog(options.events) if options.events else EventLog()
+    told: list[Event] = []
     try:
-        found = run_step(job, step, messages(job, step, inputs, options.data, log.append), bench, emit=log.append)
-    except StepFailed as failure:
-        log.append(failed(failure))
+        keep(attempts(job, step, inputs, options, log.append), outputs)
+        if "state" in outputs:
+            told.append(Event(time=now(), round=step.round, party=ORCHESTRATOR, name=ROUND_COMPLETED))
+    except StepFailed:
+        raise
+    except FlKitError as error:
+        kind = type(error).__name__
+        told.append(failed(StepFailed(str(error), op=step.op, silo=step.party, round=step.round, kind=kind)))
         raise
     finally:
         if options.events:
             log.flush()
+        if options.report:
+            tell(job, plan, [*log.read(), *told])
+
+
+def tell(job: Job, plan: Plan, events: Iterable[Event]) -> None:
+    """Report what happened; a step whose figures cannot be told says so in its log, and has not failed for that."""
+    try:
+        Reporter.of_environment(job, plan).tell(events)
+    except TrackingError as error:
+        print(f"What happened in this step could not be told to MLflow: {error}", file=sys.stderr)
+
+
+def attempts(job: Job, step: Step, inputs: Mapping[str, str], options: argparse.Namespace, emit: Emit) -> Outputs:
+    """The step's outputs; a silo's step that fails is tried again as often as the job says, if it is asked for."""
+    bench = Workbench(job.task, seed=job.seed, device=job.device)
+    for left in range(job.retries if options.retry and step.party != ORCHESTRATOR else 0, -1, -1):
+        try:
+            return run_step(job, step, messages(job, step, inputs, options, emit), bench, emit=emit)
+        except StepFailed as failure:
+            emit(failed(failure))
+            if not left:
+                raise
+    raise AssertionError("unreachable")
+
+
+def keep(found: Outputs, outputs: Mapping[str, str]) -> None:
+    """Write what a step gave; raises MessageError if that cannot be done."""
     for name, message in found.items():
         try:
             write(message, outputs[name])
@@ -69,14 +105,22 @@ def run(options: argparse.Namespace) -> None:
             raise MessageError(f"output {name} cannot be written to {outputs[name]}: {error.strerror}") from error
 
 
-def messages(job: Job, step: Step, inputs: Mapping[str, str], data: str, emit: Emit) -> Inputs:
+def messages(job: Job, step: Step, inputs: Mapping[str, str], options: argparse.Namespace, emit: Emit) -> Inputs:
     """The step's inputs, read from their folders; updates one by one, as they are asked for."""
-    found: dict[str, object] = {"data": data, "updates": updates(job, step, inputs, emit)}
+    found: dict[str, object] = {"data": options.data, "updates": updates(job, step, inputs, emit)}
     if "state" in step.inputs:
-        found["state"] = read(State, inputs["state"])
-    if "memory" in step.inputs:
+        found["state"] = state = read(State, inputs["state"])
+    if "memory" in inputs:
         found["memory"] = read(Memory, inputs["memory"])
+    elif "memory" in step.inputs and step.party in state.counted:
+        found["memory"] = read(Memory, newest(Path(options.memories), state.counted[step.party]))
     return found
+
+
+def newest(memories: Path, round: int) -> Path:
+    """What a silo kept in a round: of a round that was run again (`round_003-2`), the last time."""
+    again = {int(path.name.rpartition("-")[2]): path for path in memories.glob(f"{round_name(round)}-*")}
+    return again[max(again)] if again else memories / round_name(round)
 
 
 def updates(job: Job, step: Step, inputs: Mapping[str, str], emit: Emit) -> Iterator[Update]:
@@ -108,9 +152,12 @@ def once(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     return found
 
 
-def check_names(step: Step, inputs: Mapping[str, str], outputs: Mapping[str, str], data: str, *, quorum: bool) -> None:
+def check_names(
+    step: Step, inputs: Mapping[str, str], outputs: Mapping[str, str], options: argparse.Namespace, *, quorum: bool
+) -> None:
     """Raise PlanError unless just the plan's inputs and outputs are given; with a quorum, an update may lack."""
-    expected = {name for name in step.inputs if name != "data"}
+    data, apart = options.data, {"data", "memory"} if options.memories else {"data"}
+    expected = {name for name in step.inputs if name not in apart}
     optional = {name for name in expected if quorum and name.startswith("update/")}
     if inputs.keys() - expected or (expected - optional) - inputs.keys():
         raise PlanError(f"{step.id} takes the inputs {sorted(expected)}, was given {sorted(inputs)}")
@@ -129,6 +176,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--input", action="append", default=[], type=pair, metavar="NAME=FOLDER")
     parser.add_argument("--output", action="append", default=[], type=pair, metavar="NAME=FOLDER")
     parser.add_argument("--events", default="", type=str, help="a new file for the step's figures")
+    parser.add_argument("--memories", default="", help="the folder of all that the silo kept, one folder a round")
+    parser.add_argument("--retry", action="store_true", help="try a silo's step again as often as the job says")
+    parser.add_argument("--report", action="store_true", help="tell the pipeline's MLflow run what happened")
     parser.add_argument("--threads", type=int, default=1, help="torch threads; the bits may depend on it")
     return parser.parse_args(arguments)
 

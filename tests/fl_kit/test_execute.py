@@ -126,6 +126,16 @@ def test_too_few_updates_are_a_lost_quorum_that_names_the_missing(silos):
             assert bench.run("round_001/orchestrator/aggregate", **inputs)["state"].round == 1
 
 
+def test_a_state_says_in_which_round_each_silos_update_last_counted(silos):
+    bench = Bench(silos, min_silos=1)
+    state = bench.start()
+    assert state.counted == {}
+    for round, present in [(1, ["alpha", "bravo"]), (2, ["bravo"])]:
+        updates = [bench.run(f"round_00{round}/{silo}/fit", state=state)["update"] for silo in present]
+        state = bench.run(f"round_00{round}/orchestrator/aggregate", state=state, updates=updates)["state"]
+    assert state.counted == {"alpha": 1, "bravo": 2}
+
+
 def test_a_malformed_update_is_refused_or_left_out(silos):
     for min_silos in (None, 3):
         bench = Bench(silos, min_silos=min_silos)

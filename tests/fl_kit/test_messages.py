@@ -418,3 +418,22 @@ def test_a_long_finite_update_in_a_narrow_dtype_passes(dtype: torch.dtype) -> No
 def test_an_update_without_tensors_has_norm_zero() -> None:
     assert check_update(Update(delta={}, weight=0.0), {}) == 0.0
     assert check_update(Update(delta={"w": torch.ones(0)}, weight=0.0), {"w": torch.ones(0)}) == 0.0
+
+
+def test_which_update_counted_is_read_as_it_was_written(tmp_path: Path) -> None:
+    write(State(round=3, params={}, counted={"ash": 3, "birch": 1}), tmp_path)
+    assert read(State, tmp_path).counted == {"ash": 3, "birch": 1}
+
+
+def test_a_state_from_before_it_said_so_is_read(tmp_path: Path) -> None:
+    write(State(round=3, params={}), tmp_path)
+    rewrite(tmp_path, counted=...)
+    assert read(State, tmp_path).counted == {}
+
+
+@pytest.mark.parametrize("counted", [["ash"], {"ash": 1.5}, {"ash": True}, {"ash": "1"}, 3])
+def test_counted_of_another_form_is_refused(tmp_path: Path, counted: Any) -> None:
+    write(State(round=3, params={}), tmp_path)
+    rewrite(tmp_path, counted=counted)
+    with pytest.raises(MessageError, match="counted"):
+        read(State, tmp_path)

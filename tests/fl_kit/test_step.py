@@ -656,3 +656,66 @@ def test_what_a_silo_sends_holds_no_rows(tmp_path: Path) -> None:
         assert json.loads((sent / META_FILE).read_text()).keys() == {"format", "kind", "weight", "silo", "bytes"}
         sizes[count] = (sent / TENSORS_FILE).stat().st_size
     assert sizes[5] == sizes[50]
+
+
+# --- as AzureML runs it ---------------------------------------------------------------------------------------
+
+
+def kept(folders: Folders, silo: str, **rounds: str) -> Path:
+    """A silo's folder of all that it kept: name → the step whose memory it was."""
+    place = folders.place / "kept" / silo
+    for name, step in rounds.items():
+        shutil.copytree(folders.folder(f"{step}:memory"), place / name.replace("_again", "-2"))
+    return place
+
+
+def test_from_the_folder_of_all_that_it_kept_a_silo_takes_the_memory_that_counted(
+    fit_ready: tuple[Folders, Step],
+) -> None:
+    folders, step = fit_ready
+    assert folders.run(step) == 0
+    expected = read(Update, folders.folder(f"{step.id}:update"))
+    unused = "round_001/ash/fit"  # another silo's, as what was kept in a round that did not count
+    place = kept(folders, "birch", round_001="round_001/birch/fit", round_002=unused, round_0011=unused)
+    arguments = [*folders.arguments(step, without=("memory",)), "--memories", str(place)]
+    folders.events_file(step).unlink(missing_ok=True)
+    assert command.main(arguments) == 0
+    found = read(Update, folders.folder(f"{step.id}:update"))
+    assert digest(found.delta) == digest(expected.delta)
+
+
+def test_of_a_round_that_was_run_again_the_last_memory_is_taken(tmp_path: Path) -> None:
+    for name in ("round_003", "round_003-2", "round_003-10", "round_0031"):
+        (tmp_path / name).mkdir()
+    assert command.newest(tmp_path, 3).name == "round_003-10"
+    assert command.newest(tmp_path, 4).name == "round_004"
+
+
+def test_a_silo_that_never_counted_starts_without_a_memory(fit_ready: tuple[Folders, Step]) -> None:
+    folders, step = fit_ready
+    place = folders.folder(step.inputs["state"])
+    state = read(State, place)
+    write(replace(state, counted={"ash": 1}), place)
+    arguments = [*folders.arguments(step, without=("memory",)), "--memories", str(folders.place / "nothing")]
+    assert command.main(arguments) == 0
+    assert read(Memory, folders.folder(f"{step.id}:memory")).tensors
+
+
+def test_a_silos_step_is_tried_again_as_often_as_the_job_says(
+    federation: Federation, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flaky = Path(LINEAR).read_text(encoding="utf-8") + (
+        "\n\n_read = data\n\ndef data(folder, split):\n"
+        "    marker = Path(folder) / 'tried'\n"
+        "    if not marker.exists():\n        marker.touch()\n        raise OSError('the disk is not there yet')\n"
+        "    return _read(folder, split)\n"
+    )
+    source = write_task(tmp_path, "from pathlib import Path\n" + flaky, "flaky")
+    folders = Folders(job(source, FedAvg(), rounds=1, retries=1), federation, tmp_path / "run")
+    step = folders.run_until("round_001/ash/fit")
+    assert command.main([*folders.arguments(step), "--retry"]) == 0
+    (event,) = EventLog.load(folders.events_file(step)).read()
+    assert (event.name, event.party) == (STEP_FAILED, "ash")
+    other = folders.plan.by_id["round_001/birch/fit"]
+    assert folders.run(other) == 1
+    assert "the disk is not there yet" in capsys.readouterr().err

@@ -1,0 +1,183 @@
+"""How a step that runs elsewhere tells what happened: through the MLflow run of its whole pipeline.
+
+Figures become metrics `<party>/<metric>` with `step=round`: few fixed names, as AzureML takes at most 50 on one run.
+With many silos each silo's series goes to a child run of its own, and the root keeps the federation's. What is more
+than a number, a failure with its traceback, becomes a tag that holds the event.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fl_kit.errors import TrackingError
+from fl_kit.events import ROUND_COMPLETED, SILO_LEFT_OUT, STEP_FAILED, Event, is_metric, metric_name
+from fl_kit.job import Job
+from fl_kit.mlflow_rest import MlflowServer
+from fl_kit.plan import ORCHESTRATOR, Plan
+
+LEFT_OUT = "left_out"
+"""A silo's metric that is 1 in a round in which it does not count."""
+DONE = f"{ORCHESTRATOR}/round"
+"""The metric that says which rounds are done; its time is when."""
+NOTE = "fl_kit.note"
+"""Tags `fl_kit.note.<party>.<slot>` hold events as JSON."""
+SERIES = "fl_kit.series"
+"""The tag of a child run that holds one silo's figures: the silo's name."""
+
+NAMES, TAGS, ROWS, LENGTH = 50, 40, 200, 1000
+"""What AzureML takes: metric names and tags of one run, rows of one batch, characters of one tag's value."""
+
+ABSENT = "it delivered no update"
+
+
+def metric_names(job: Job, silos: int) -> int:
+    """How many metric names a run has on its root, if all silos' figures are there."""
+    each = len({*job.task.metrics, "loss", "train_loss", "update_norm", LEFT_OUT})
+    return each * (silos + 1) + 1
+
+
+def crowded(job: Job, silos: int) -> bool:
+    """Whether silos' series go to child runs, since the root could not hold their names."""
+    return metric_names(job, silos) > NAMES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reporter:
+    """Tells one run's root.
+
+    root      the run of the whole pipeline
+    server    where it is
+    plan      who takes part
+    separate  whether each silo's figures go to a run of its own
+    """
+
+    root: str
+    server: MlflowServer
+    plan: Plan
+    separate: bool
+
+    @classmethod
+    def of_environment(cls, job: Job, plan: Plan, environ: Mapping[str, str] = os.environ) -> "Reporter":
+        """The reporter that AzureML's variables describe; raises TrackingError if this is no AzureML step."""
+        missing = [name for name in ("MLFLOW_TRACKING_URI", "AZUREML_ROOT_RUN_ID") if not environ.get(name)]
+        if missing:
+            raise TrackingError(f"this is no step of AzureML: {' and '.join(missing)} not set")
+        token = environ.get("MLFLOW_TRACKING_TOKEN", "")
+        server = MlflowServer(url=environ["MLFLOW_TRACKING_URI"], token=lambda: token)
+        silos = len(plan.silos)
+        return cls(root=environ["AZUREML_ROOT_RUN_ID"], server=server, plan=plan, separate=crowded(job, silos))
+
+    def tell(self, events: Iterable[Event]) -> None:
+        """Tell what happened in a step; raises TrackingError if that cannot be told."""
+        events = list(events)
+        runs: dict[str, list[dict[str, Any]]] = {self.root: []}
+        series = self._series() if self.separate and any(map(is_figure, events)) else {}
+        clock = 0
+        for event in events:
+            if is_figure(event):
+                clock = max(int(event.time * 1000), clock + 1)  # their order is the events' order
+                runs.setdefault(series.get(event.party, self.root), []).append(as_metric(event, clock))
+        notes = [event for event in events if worth_a_note(event)]
+        for run, metrics in sorted(runs.items(), key=lambda item: item[0] == self.root):  # "done" comes last of all
+            tags = self._tags(notes) if run == self.root and notes else []
+            for batch in batches(metrics) if metrics or tags else ():
+                self.server.post("runs/log-batch", {"run_id": run, "metrics": batch, "params": [], "tags": tags})
+                tags = []
+
+    def _tags(self, notes: Iterable[Event]) -> list[dict[str, str]]:
+        """Each note in the next slot of its party: a run has few tags, so the oldest notes give way."""
+        found = self.server.get("runs/get", run_id=self.root)["run"].get("data", {}).get("tags", [])
+        taken = [tag["key"] for tag in found if tag["key"].startswith(f"{NOTE}.")]
+        slots = max(1, TAGS // (len(self.plan.silos) + 1))
+        numbers = {tag["key"]: json.loads(tag["value"])["number"] for tag in found if tag["key"] in taken}
+        tags: dict[str, str] = {}
+        for event in notes:
+            own = [n for key, n in numbers.items() if key.startswith(f"{NOTE}.{event.party}.")]
+            number = max(own, default=0) + 1
+            key = f"{NOTE}.{event.party}.{number % slots}"
+            numbers[key] = number
+            tags[key] = note(event, number)
+        return [{"key": key, "value": value} for key, value in tags.items()]
+
+    def _series(self) -> dict[str, str]:
+        """Silo → the child run of its figures, made if there is none yet."""
+        root = self.server.get("runs/get", run_id=self.root)["run"]["info"]
+        query = {"experiment_ids": [root["experiment_id"]], "filter": series_of(self.root), "max_results": 1000}
+        found = series_runs(self.server.post("runs/search", query).get("runs", []))
+        for silo in self.plan.silos:
+            if silo not in found:
+                tags = {"mlflow.parentRunId": self.root, "mlflow.runName": silo, SERIES: silo}
+                body = {
+                    "experiment_id": root["experiment_id"],
+                    "run_name": silo,
+                    "start_time": root.get("start_time", 0),
+                    "tags": [{"key": key, "value": value} for key, value in tags.items()],
+                }
+                found[silo] = self.server.post("runs/create", body)["run"]["info"]["run_id"]
+        return found
+
+
+def is_figure(event: Event) -> bool:
+    """Whether an event is told as a metric."""
+    return is_metric(event) or event.name == SILO_LEFT_OUT or event.name == ROUND_COMPLETED
+
+
+def worth_a_note(event: Event) -> bool:
+    return event.name == STEP_FAILED or (event.name == SILO_LEFT_OUT and event.value != ABSENT)
+
+
+def as_metric(event: Event, clock: int) -> dict[str, Any]:
+    if event.name == ROUND_COMPLETED:
+        key, value = DONE, float(event.round)
+    elif event.name == SILO_LEFT_OUT:
+        key, value = f"{event.party}/{LEFT_OUT}", 1.0
+    else:
+        key, value = f"{event.party}/{metric_name(event)}", float(event.value)  # type: ignore[arg-type]  # a figure's is a number
+    return {"key": key, "value": number(value), "timestamp": clock, "step": event.round}
+
+
+def number(value: float) -> float | str:
+    """A number as JSON takes it: the words of protocol buffers for what is not finite."""
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def note(event: Event, number: int) -> str:
+    """The event as JSON of bounded length: of a long traceback the last lines remain, of a message the first."""
+    value = event.value
+    for room in range(800, -1, -50):
+        shortened = {**value, "detail": last(str(value["detail"]), room)} if isinstance(value, dict) else value
+        text = json.dumps({"number": number, "event": replace(event, value=shortened).to_json()})
+        if len(text) <= LENGTH:
+            return text
+    short = {**value, "detail": "", "message": str(value["message"])[:300]} if isinstance(value, dict) else value
+    return json.dumps({"number": number, "event": replace(event, value=short).to_json()})[:LENGTH]
+
+
+def last(text: str, room: int) -> str:
+    return text if len(text) <= room else f"…{text[len(text) - room :]}" if room else ""
+
+
+def batches(rows: list[Any]) -> Iterator[list[Any]]:
+    """In pieces that a server takes; one empty piece for no rows."""
+    for start in range(0, max(1, len(rows)), ROWS):
+        yield rows[start : start + ROWS]
+
+
+def series_of(root: str) -> str:
+    """The search for the child runs of a run."""
+    return f"tags.mlflow.parentRunId = '{root}'"
+
+
+def series_runs(runs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Silo → run id, of the runs that hold a silo's series."""
+    found: dict[str, str] = {}
+    for run in runs:
+        for tag in run.get("data", {}).get("tags", []):
+            if tag["key"] == SERIES:
+                found[tag["value"]] = run["info"]["run_id"]
+    return found
