@@ -4,7 +4,8 @@ Run as a script by `forge.Forge`, never imported: it must not load fl_kit or sim
 one JSON object a line from its socket, and answers with the process id, then with the exit status, of each.
 """
 
-# ruff: noqa: PTH, BLE001, T201, SIM105  a small process that stands for the interpreter itself
+# A small process that stands in for the interpreter itself:
+# ruff: noqa: BLE001, SIM105, T201, PTH100, PTH102, PTH103, PTH106, PTH109, PTH110, PTH112, PTH114, PTH115, PTH120, PTH207, PTH211
 
 import atexit
 import gc

@@ -61,10 +61,17 @@ class Door:
                 authorization = Request(scope).headers.get("authorization")
                 check_bearer(self.state, authorization, step=scope["path"].startswith(METRICS))
                 check_scope(self.state.settings, scope["path"])
+                check_metrics(self.state, scope["path"])
         except WorkspaceError as error:
             await answer(error)(scope, receive, send)
         else:
             await self.app(scope, receive, send)
+
+
+def check_metrics(state: WorkspaceState, path: str) -> None:
+    """Refuse a call for metrics while their server is down on purpose."""
+    if path.startswith(METRICS) and state.faults.strikes("metrics down"):
+        raise WorkspaceError("the metrics server is down", status=503, code="ServiceUnavailable")
 
 
 def check_scope(settings: Settings, path: str) -> None:
