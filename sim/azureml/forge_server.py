@@ -5,7 +5,7 @@ one JSON object a line from its socket, and answers with the process id, then wi
 """
 
 # A small process that stands in for the interpreter itself:
-# ruff: noqa: BLE001, SIM105, T201, PTH100, PTH102, PTH103, PTH106, PTH109, PTH110, PTH112, PTH114, PTH115, PTH120, PTH207, PTH211
+# ruff: noqa: BLE001, SIM105, T201, PTH100, PTH109, PTH120
 
 import atexit
 import gc

@@ -8,7 +8,7 @@ It is loaded by path into the warm process server, which must not import anythin
 """
 
 # System calls on paths, in a process that ends soon: pathlib would only dress them:
-# ruff: noqa: BLE001, SIM105, T201, PTH100, PTH102, PTH103, PTH106, PTH109, PTH110, PTH112, PTH114, PTH115, PTH120, PTH207, PTH211
+# ruff: noqa: BLE001, T201, PTH102, PTH103, PTH106, PTH109, PTH110, PTH112, PTH114, PTH115, PTH120, PTH207, PTH211
 
 import ctypes
 import glob
