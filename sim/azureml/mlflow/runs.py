@@ -58,6 +58,7 @@ class Runs:
         self.documents = state.documents
         self.experiments = experiments
         self.figures = Figures(state.root / "mlflow" / "figures")
+        self._experiment_of_job: dict[str, str] = {}
         self._lock = threading.RLock()
 
     def create(self, experiment: str, *, name: str, user: str, start: int | None, tags: dict[str, str]) -> Run:
@@ -78,7 +79,7 @@ class Runs:
 
     def get(self, id: str) -> Run:
         """A run; raises WorkspaceError (404) if there is none of that id."""
-        run = self._view(id, self.documents.get("mlflow_runs", id), self.documents.get("runs", id), {})
+        run = self._view(id, self.documents.get("mlflow_runs", id), self.documents.get("runs", id))
         if run is None:
             raise missing(f"there is no run {id!r}")
         return run
@@ -87,9 +88,8 @@ class Runs:
         """Every run."""
         kept = {key[1]: body for key, body in self.documents.list("mlflow_runs")}
         jobs = {key[1]: body for key, body in self.documents.list("runs")}
-        experiments: dict[str, str] = {}
         for id in {**jobs, **kept}:
-            if run := self._view(id, kept.get(id), jobs.get(id), experiments):
+            if run := self._view(id, kept.get(id), jobs.get(id)):
                 yield run
 
     @contextmanager
@@ -171,15 +171,13 @@ class Runs:
             "outputs": {"model_outputs": run.outputs},
         }
 
-    def _view(self, id: str, kept: Body | None, job: Body | None, experiments: dict[str, str]) -> Run | None:
+    def _view(self, id: str, kept: Body | None, job: Body | None) -> Run | None:
         if kept is None and job is None:
             return None
         kept = kept or {}
         if job is None:
             return Run(**{"id": id, "end": None, **kept})
         root = str(job.get("rootRunId") or id)
-        if root not in experiments:
-            experiments[root] = self._experiment_of(root)
         lineage = {"mlflow.parentRunId": job.get("parentRunId"), "mlflow.rootRunId": root}
         name = str(kept.get("name") or job.get("displayName") or id)
         tags = {**(job.get("tags") or {}), **kept.get("tags", {}), **lineage, "mlflow.runName": name}
@@ -187,7 +185,7 @@ class Runs:
             **{
                 **kept,
                 "id": id,
-                "experiment": experiments[root],
+                "experiment": self._experiment_of(root),
                 "name": name,
                 "status": STATUS.get(str(job.get("status")), "SCHEDULED"),
                 "start": milliseconds(job.get("startTimeUtc")),
@@ -197,9 +195,15 @@ class Runs:
         )
 
     def _experiment_of(self, job: str) -> str:
-        """The id of the experiment that a job was submitted to."""
-        submitted = self.documents.get("jobs", job) or {}
-        return self.experiments.of_job((submitted.get("properties") or {}).get("experimentName") or DEFAULT)
+        """The id of the experiment that a job was submitted to; remembered, for a job's document can be large."""
+        if job in self._experiment_of_job:
+            return self._experiment_of_job[job]
+        submitted = self.documents.get("jobs", job)
+        properties = (submitted or {}).get("properties") or {}
+        experiment = self.experiments.of_job(properties.get("experimentName") or DEFAULT)
+        if submitted is not None:
+            self._experiment_of_job[job] = experiment
+        return experiment
 
 
 def artifacts_url(state: WorkspaceState) -> str:

@@ -10,8 +10,10 @@ from types import ModuleType
 import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sim.azureml.errors import WorkspaceError
+from sim.azureml.listener import Server
 from sim.azureml.server import Door, refuse
 from sim.azureml.state import WorkspaceState
 from sim.azureml.tls import TLSFiles, tls_files
@@ -30,12 +32,13 @@ def served(state: WorkspaceState, *parts: ModuleType) -> Iterator[TLSFiles]:
         app,
         host="127.0.0.1",
         port=0,
+        http=H11Protocol,
         log_config=None,
         timeout_graceful_shutdown=1,
         ssl_certfile=files.certificate,
         ssl_keyfile=files.key,
     )
-    server = uvicorn.Server(config)
+    server = Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     until = time.monotonic() + 30
