@@ -13,15 +13,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fl_kit.errors import TrackingError
-from fl_kit.events import ROUND_COMPLETED, SILO_LEFT_OUT, STEP_FAILED, Event, is_metric, metric_name
+from fl_kit.events import SILO_LEFT_OUT, STEP_FAILED, Event, is_metric, metric_name, now
 from fl_kit.job import Job
 from fl_kit.mlflow_rest import MlflowServer
-from fl_kit.plan import ORCHESTRATOR, Plan
+from fl_kit.plan import ORCHESTRATOR, Plan, Step
 
 LEFT_OUT = "left_out"
 """A silo's metric that is 1 in a round in which it does not count."""
-DONE = f"{ORCHESTRATOR}/round"
-"""The metric that says which rounds are done; its time is when."""
+DONE = f"{ORCHESTRATOR}/done"
+"""The metric that says which of the orchestrator's steps are done, counted from 0; its time is when."""
 NOTE = "fl_kit.note"
 """Tags `fl_kit.note.<party>.<slot>` hold events as JSON."""
 SERIES = "fl_kit.series"
@@ -70,8 +70,8 @@ class Reporter:
         silos = len(plan.silos)
         return cls(root=environ["AZUREML_ROOT_RUN_ID"], server=server, plan=plan, separate=crowded(job, silos))
 
-    def tell(self, events: Iterable[Event]) -> None:
-        """Tell what happened in a step; raises TrackingError if that cannot be told."""
+    def tell(self, events: Iterable[Event], *, done: Step | None = None) -> None:
+        """Tell what happened in a step, and that it is done; raises TrackingError if that cannot be told."""
         events = list(events)
         runs: dict[str, list[dict[str, Any]]] = {self.root: []}
         series = self._series() if self.separate and any(map(is_figure, events)) else {}
@@ -80,12 +80,19 @@ class Reporter:
             if is_figure(event):
                 clock = max(int(event.time * 1000), clock + 1)  # their order is the events' order
                 runs.setdefault(series.get(event.party, self.root), []).append(as_metric(event, clock))
+        if done is not None and done.party == ORCHESTRATOR:
+            row = {"key": DONE, "value": 1.0, "timestamp": max(int(now() * 1000), clock + 1), "step": self._index(done)}
+            runs[self.root].append(row)
         notes = [event for event in events if worth_a_note(event)]
         for run, metrics in sorted(runs.items(), key=lambda item: item[0] == self.root):  # "done" comes last of all
             tags = self._tags(notes) if run == self.root and notes else []
             for batch in batches(metrics) if metrics or tags else ():
                 self.server.post("runs/log-batch", {"run_id": run, "metrics": batch, "params": [], "tags": tags})
                 tags = []
+
+    def _index(self, step: Step) -> int:
+        """The how manieth of the orchestrator's steps this is."""
+        return [other.id for other in self.plan.steps if other.party == ORCHESTRATOR].index(step.id)
 
     def _tags(self, notes: Iterable[Event]) -> list[dict[str, str]]:
         """Each note in the next slot of its party: a run has few tags, so the oldest notes give way."""
@@ -122,7 +129,7 @@ class Reporter:
 
 def is_figure(event: Event) -> bool:
     """Whether an event is told as a metric."""
-    return is_metric(event) or event.name == SILO_LEFT_OUT or event.name == ROUND_COMPLETED
+    return is_metric(event) or event.name == SILO_LEFT_OUT
 
 
 def worth_a_note(event: Event) -> bool:
@@ -130,9 +137,7 @@ def worth_a_note(event: Event) -> bool:
 
 
 def as_metric(event: Event, clock: int) -> dict[str, Any]:
-    if event.name == ROUND_COMPLETED:
-        key, value = DONE, float(event.round)
-    elif event.name == SILO_LEFT_OUT:
+    if event.name == SILO_LEFT_OUT:
         key, value = f"{event.party}/{LEFT_OUT}", 1.0
     else:
         key, value = f"{event.party}/{metric_name(event)}", float(event.value)  # type: ignore[arg-type]  # a figure's is a number

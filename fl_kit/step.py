@@ -21,7 +21,7 @@ from pathlib import Path
 
 from fl_kit.bundle import verify
 from fl_kit.errors import FlKitError, MessageError, PlanError, StepFailed, TrackingError
-from fl_kit.events import ROUND_COMPLETED, Event, EventLog, now
+from fl_kit.events import Event, EventLog
 from fl_kit.execute import Inputs, Outputs, failed, left_out, run_step
 from fl_kit.job import Job
 from fl_kit.messages import Memory, State, Update, complete, read, write
@@ -58,10 +58,10 @@ def run(options: argparse.Namespace) -> None:
     check_names(step, inputs, outputs, options, quorum=job.min_silos is not None)
     log = EventLog(options.events) if options.events else EventLog()
     told: list[Event] = []
+    done: Step | None = None
     try:
         keep(attempts(job, step, inputs, options, log.append), outputs)
-        if "state" in outputs:
-            told.append(Event(time=now(), round=step.round, party=ORCHESTRATOR, name=ROUND_COMPLETED))
+        done = step
     except StepFailed:
         raise
     except FlKitError as error:
@@ -72,13 +72,13 @@ def run(options: argparse.Namespace) -> None:
         if options.events:
             log.flush()
         if options.report:
-            tell(job, plan, [*log.read(), *told])
+            tell(job, plan, [*log.read(), *told], done)
 
 
-def tell(job: Job, plan: Plan, events: Iterable[Event]) -> None:
+def tell(job: Job, plan: Plan, events: Iterable[Event], done: Step | None) -> None:
     """Report what happened; a step whose figures cannot be told says so in its log, and has not failed for that."""
     try:
-        Reporter.of_environment(job, plan).tell(events)
+        Reporter.of_environment(job, plan).tell(events, done=done)
     except TrackingError as error:
         print(f"What happened in this step could not be told to MLflow: {error}", file=sys.stderr)
 

@@ -38,6 +38,11 @@ class Layout:
         place = f"{step.party}/{name}" if (step.id, name) in self._first else f"{step.party}/{step.op}/{name}"
         return f"{self.shared_root}{self.round_place(step.round)}/{place}/"
 
+    def source(self, source: str) -> str:
+        """The folder of `<step id>:<output>`."""
+        step, _, output = source.partition(":")
+        return self.output(self.plan.by_id[step], output)
+
     def private(self, silo: str, name: str) -> str:
         """The folder, in the silo's own datastore, of everything that it kept under a name."""
         return f"{self.store(silo)}{self.below(silo, name)}/"

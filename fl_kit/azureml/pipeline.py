@@ -6,7 +6,7 @@ data owner can read before anything runs, and from which the SDK makes its own o
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,8 @@ from fl_kit.azureml.phases import Phase, phases
 from fl_kit.errors import FederationError, PlanError
 from fl_kit.silo import Federation
 
-RUN_TAG, ROUNDS_TAG, ATTEMPT_TAG = "fl_kit.run", "fl_kit.rounds", "fl_kit.attempt"
+Earlier = Callable[[str], str]
+"""`<step id>:<output>` → the folder in which an earlier submission left it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,39 +38,43 @@ def compile_pipeline(
     *,
     first: int = 0,
     last: int | None = None,
-    before: Layout | None = None,
+    earlier: Earlier | None = None,
     name: str = "",
     experiment: str = "",
 ) -> Pipeline:
-    """The pipeline of rounds `first` to `last`, each included; it begins with the state before `first`.
+    """The pipeline of the plan's phases from `first` on, up to and without `last`; None means all that follow.
 
-    before      the layout of the submission that left that state; by default this one's
+    earlier     source → folder, for what phases before `first` made; by default where this layout has it
     name        the pipeline job's; the run's id by default
     experiment  under which AzureML shows it; by default the task's name
 
-    Raises FederationError if a party has no compute or datastore, PlanError for rounds that the plan has not.
+    Raises FederationError if a party has no compute or datastore, PlanError for phases that the plan has not.
     """
     check_places(terms.federation)
-    plan = layout.plan
-    last = plan.rounds if last is None else last
-    chosen = [phase for phase in phases(plan) if first <= phase.round <= last]
+    chosen = phases(layout.plan)[first:last]
     if not chosen:
-        raise PlanError(f"the plan has no rounds {first} to {last}: it has {plan.rounds}")
+        raise PlanError(f"the plan has no phases from {first} on up to {last}")
     components = {phase.shape: phase_component(phase, terms) for phase in unlike(chosen)}
     labels = {shape: label(component) for shape, component in components.items()}
-    made = {source: at for phase in chosen for source, at in given(phase)}
-    jobs = {phase.name: call(phase, labels[phase.shape], terms, layout, before or layout, made) for phase in chosen}
+    made = {source: {"path": at} for phase in chosen for source, at in given(phase)}
+    for phase in chosen:
+        for source in phase.sources.keys() - made.keys():
+            made[source] = {**FOLDER, "path": (earlier or layout.source)(source)}
     job = {
         "$schema": "https://azuremlschemas.azureedge.net/latest/pipelineJob.schema.json",
         "type": "pipeline",
         "name": name or layout.run_id,
-        "display_name": f"{terms.job.task.name}: {type(terms.job.strategy).__name__}, rounds {first} to {last}",
+        "display_name": f"{terms.job.task.name}: {type(terms.job.strategy).__name__}, {rounds_of(chosen)}",
         "experiment_name": experiment or terms.job.task.name,
-        "tags": {RUN_TAG: layout.run_id, ROUNDS_TAG: f"{first}-{last}", ATTEMPT_TAG: str(layout.attempt)},
         "settings": {"force_rerun": True, "continue_on_step_failure": terms.quorum},
-        "jobs": jobs,
+        "jobs": {phase.name: call(phase, labels[phase.shape], terms, layout, made) for phase in chosen},
     }
     return Pipeline(components={labels[shape]: component for shape, component in components.items()}, job=job)
+
+
+def rounds_of(chosen: list[Phase]) -> str:
+    first, last = chosen[0].round, chosen[-1].round
+    return f"round {first}" if first == last else f"rounds {first} to {last}"
 
 
 def phase_component(phase: Phase, terms: Terms) -> dict[str, Any]:
@@ -99,13 +104,10 @@ def version(component: Mapping[str, Any], code: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def call(
-    phase: Phase, component: str, terms: Terms, layout: Layout, before: Layout, made: Mapping[str, str]
-) -> dict[str, Any]:
+def call(phase: Phase, component: str, terms: Terms, layout: Layout, made: Mapping[str, Any]) -> dict[str, Any]:
     """A phase as a node of the pipeline: its component, its round, and a path of its own for every output."""
     inputs: dict[str, Any] = {"round": layout_round(phase)}
-    for source, ident in phase.sources.items():
-        inputs[ident] = {"path": made[source]} if source in made else {**FOLDER, "path": earlier(before, source)}
+    inputs |= {ident: made[source] for source, ident in phase.sources.items()}
     for step in phase.steps:
         if "data" in step.inputs:
             inputs[f"{phase.idents[step.party]}_data"] = data_value(terms.federation[step.party].data)
@@ -125,12 +127,6 @@ def call(
 def layout_round(phase: Phase) -> str:
     """The round as it begins the ids of the phase's steps."""
     return phase.steps[-1].id.partition("/")[0]
-
-
-def earlier(before: Layout, source: str) -> str:
-    """Where an earlier submission left what this one begins with."""
-    step, _, output = source.partition(":")
-    return before.output(before.plan.by_id[step], output)
 
 
 def given(phase: Phase) -> Iterator[tuple[str, str]]:

@@ -7,8 +7,9 @@ import pytest
 
 from fl_kit import FedAvg, Federation, Job, Silo
 from fl_kit.errors import StepFailed, TrackingError
-from fl_kit.events import ROUND_COMPLETED, Event, metric_event
+from fl_kit.events import Event, metric_event
 from fl_kit.execute import failed, left_out
+from fl_kit.plan import Step
 from fl_kit.reporting import LENGTH, NAMES, Reporter, crowded, metric_names
 from tests.fl_kit.tracking_server import TrackingServer, serving
 from tests.sim.small import LOGISTIC
@@ -33,8 +34,8 @@ def figure(round: int, party: str, value: float, time: float = 5.0) -> Event:
     return metric_event(round=round, party=party, metric="loss", value=value, time=time)
 
 
-def done(round: int) -> Event:
-    return Event(time=5.0, round=round, party="orchestrator", name=ROUND_COMPLETED)
+def done(found: Reporter, round: int) -> Step:
+    return found.plan.by_id[f"round_00{round}/orchestrator/aggregate"]
 
 
 def failure(round: int, silo: str, message: str = "no", detail: str = "") -> Event:
@@ -47,21 +48,28 @@ def notes(server: TrackingServer) -> dict[str, Event]:
 
 
 def test_figures_become_metrics_of_the_root_with_the_round_as_step(server):
-    reporter(server).tell([figure(0, "s0", 0.5), figure(0, "global", 0.25), done(1)])
-    assert server.metrics("root") == [("s0/loss", 0, 0.5), ("global/loss", 0, 0.25), ("orchestrator/round", 1, 1.0)]
+    teller = reporter(server)
+    teller.tell([figure(0, "s0", 0.5), figure(0, "global", 0.25)], done=done(teller, 1))
+    assert server.metrics("root") == [("s0/loss", 0, 0.5), ("global/loss", 0, 0.25), ("orchestrator/done", 1, 1.0)]
     assert set(server.tokens) == {"Bearer secret"}
     assert [method for method, _ in server.calls] == ["runs/log-batch"]
 
 
 def test_their_times_keep_the_order_of_the_events(server):
-    reporter(server).tell([figure(0, "s0", 0.5, time=5.0), figure(0, "s1", 0.5, time=4.0), done(1)])
-    assert [row["timestamp"] for row in server.runs["root"]["rows"]] == [5000, 5001, 5002]
+    reporter(server).tell([figure(0, "s0", 0.5, time=5.0), figure(0, "s1", 0.5, time=4.0)])
+    assert [row["timestamp"] for row in server.runs["root"]["rows"]] == [5000, 5001]
 
 
 @pytest.mark.parametrize(("value", "word"), [(math.nan, "NaN"), (math.inf, "Infinity"), (-math.inf, "-Infinity")])
 def test_a_figure_that_is_not_finite(server, value, word):
     reporter(server).tell([figure(0, "s0", value)])
     assert server.metrics("root") == [("s0/loss", 0, word)]
+
+
+def test_a_silos_step_that_is_done_says_nothing(server):
+    teller = reporter(server)
+    teller.tell([], done=teller.plan.by_id["round_001/s0/fit"])
+    assert server.calls == []
 
 
 def test_a_failure_becomes_a_tag_that_holds_the_event(server):
@@ -110,13 +118,14 @@ def test_names_on_the_root_stay_within_what_azureml_takes():
 
 
 def test_with_many_silos_each_has_a_run_of_its_own_and_the_root_keeps_the_federations(server):
-    events = [*(figure(0, f"s{i}", i) for i in range(12)), figure(0, "global", 6.0), done(1)]
-    reporter(server, silos=12).tell(events)
-    reporter(server, silos=12).tell([figure(1, "s3", 0.5), done(2)])
+    events = [*(figure(0, f"s{i}", i) for i in range(12)), figure(0, "global", 6.0)]
+    teller = reporter(server, silos=12)
+    teller.tell(events, done=done(teller, 1))
+    teller.tell([figure(1, "s3", 0.5)], done=done(teller, 2))
     assert server.metrics("root") == [
         ("global/loss", 0, 6.0),
-        ("orchestrator/round", 1, 1.0),
-        ("orchestrator/round", 2, 2.0),
+        ("orchestrator/done", 1, 1.0),
+        ("orchestrator/done", 2, 1.0),
     ]
     children = {run["tags"].get("fl_kit.series"): id for id, run in server.runs.items() if id != "root"}
     assert len(children) == 12

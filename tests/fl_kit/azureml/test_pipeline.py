@@ -97,15 +97,16 @@ def test_rounds_that_are_submitted_again_write_beside_the_first_attempt():
 
 
 def test_a_chunk_begins_with_the_state_that_the_one_before_left():
-    chunk = compiled(terms(), first=3, last=3, name="run-1-2")
+    chunk = compiled(terms(), first=3, name="run-1-2")
     assert list(chunk.job["jobs"]) == ["round_003", "round_003_report"]
     assert chunk.job["name"] == "run-1-2"
-    state = chunk.job["jobs"]["round_003"]["inputs"]["state"]["path"]
-    assert state == "azureml://datastores/middle_store/paths/fl/run-1/round_002/orchestrator/state/"
-    about = terms()
-    resumed = Layout("run-1", about.job.plan(TWO), TWO, 3)
-    later = compile_pipeline(about, resumed, first=3, before=Layout("run-1", about.job.plan(TWO), TWO, 2))
-    assert "/round_002-2/" in later.job["jobs"]["round_003"]["inputs"]["state"]["path"]
+    state = chunk.job["jobs"]["round_003"]["inputs"]["state"]
+    left = "azureml://datastores/middle_store/paths/fl/run-1/round_002/orchestrator/state/"
+    assert state == {"type": "uri_folder", "path": left}
+    again = compiled(terms(), first=4, earlier=lambda source: f"azureml://elsewhere/{source}")
+    state = again.job["jobs"]["round_003_report"]["inputs"]["state"]
+    assert state["path"] == "azureml://elsewhere/round_003/orchestrator/aggregate:state"
+    assert list(compiled(terms(), last=2).job["jobs"]) == ["round_000", "round_001"]
 
 
 def test_nothing_is_reused_and_a_failed_silo_ends_the_run_unless_there_is_a_quorum():
@@ -177,9 +178,9 @@ def test_a_party_without_a_place_is_named_with_all_others():
         compiled(terms(nowhere))
 
 
-def test_rounds_that_the_plan_has_not():
-    with pytest.raises(PlanError, match="rounds 4 to 3"):
-        compiled(terms(), first=4)
+def test_phases_that_the_plan_has_not():
+    with pytest.raises(PlanError, match="no phases from 5 on"):
+        compiled(terms(), first=5)
 
 
 def test_names_that_azureml_takes():
