@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -51,8 +52,11 @@ def kind_routes(state: WorkspaceState, kind: str) -> list[Route]:
         return JSONResponse(container(state, kind, name))
 
     async def list_versions(request: Request) -> Response:
-        found = newest_first(body for _, body in state.documents.list(kind, request.path_params["name"]))
-        found = [body for body in in_view(request, found) if has_hash(body, request.query_params.get("hash"))]
+        sha256 = request.query_params.get("hash", "")
+        # A snapshot is looked for by its content: the SDK asks under a new, random name each time.
+        prefix = (kind,) if sha256 else (kind, request.path_params["name"])
+        found = in_view(request, newest_first(body for _, body in state.documents.list(*prefix)))
+        found = [body for body in found if not sha256 or hash_of(body) == sha256]
         top = request.query_params.get("$top", "")
         return listed(found[: int(top)] if top.isdigit() else found)
 
@@ -138,13 +142,17 @@ def in_view(request: Request, bodies: Iterable[Body]) -> list[Body]:
     return [body for body in bodies if bool(body["properties"].get("isArchived")) in wanted]
 
 
-def has_hash(body: Body, sha256: str | None) -> bool:
-    return sha256 is None or (body["properties"].get("properties") or {}).get("hash_sha256") == sha256
+def hash_of(body: Body) -> str:
+    """The sha256 that a client gave with a version's content; empty if it gave none."""
+    return str((body["properties"].get("properties") or {}).get("hash_sha256", ""))
 
 
 def upload_route(state: WorkspaceState) -> Route:
     async def start(request: Request) -> Response:
-        where = state.settings.container_url(UPLOADS)
+        # The SDK uploads to the root of the container that it is given, so each snapshot needs one of its own. A
+        # quoted folder of the datastore passes for a container's name.
+        folder = f"{UPLOADS}/codes/{request.path_params['name']}/{request.path_params['version']}"
+        where = state.settings.container_url(quote(folder, safe=""))
         credential = {"credentialType": "SAS", "sasUri": f"{where}?{sas(state, UPLOADS)}"}
         return JSONResponse({"blobReferenceForConsumption": {"blobUri": where, "credential": credential}})
 
