@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from email.utils import formatdate
 from functools import partial
 
-from starlette.requests import Request
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
@@ -50,6 +51,8 @@ async def serve(state: WorkspaceState, store: BlobStore, request: Request) -> Re
         permissions, answer = ANSWERS[what]
         check_caller(state, place.datastore, request, needs=permissions)
         response = await answer(store, request, place)
+    except ClientDisconnect:
+        return Response(status_code=400)  # which nobody reads
     except WorkspaceError as error:
         body = b"" if request.method == "HEAD" else error_page(error)
         response = Response(body, error.status, {"x-ms-error-code": error.code}, media_type="application/xml")
@@ -116,7 +119,7 @@ async def write_blocks(store: BlobStore, request: Request, place: Place) -> Resp
     """Put Block List: the blocks that it names become the blob."""
     new = creation_only(request, store.find(place))
     blocks = block_ids(await request.body())
-    return created(store.commit_blocks(place, blocks, said(request), new=new))
+    return created(await run_in_threadpool(store.commit_blocks, place, blocks, said(request), new=new))
 
 
 async def write_metadata(store: BlobStore, request: Request, place: Place) -> Response:
@@ -135,7 +138,8 @@ async def describe_container(store: BlobStore, request: Request, place: Place) -
 
 
 async def listing(store: BlobStore, request: Request, place: Place) -> Response:
-    return Response(listing_page(store, place, request.query_params), media_type="application/xml")
+    page = await run_in_threadpool(listing_page, store, place, request.query_params)
+    return Response(page, media_type="application/xml")
 
 
 async def create_container(store: BlobStore, request: Request, place: Place) -> Response:

@@ -11,13 +11,14 @@ import json
 from collections.abc import Awaitable, Callable
 
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sim.azureml.errors import WorkspaceError
 from sim.azureml.mlflow.artifacts import Artifacts
-from sim.azureml.mlflow.calls import CALLS, Book, Call
+from sim.azureml.mlflow.book import Book, Call
+from sim.azureml.mlflow.calls import CALLS
 from sim.azureml.mlflow.figures import invalid
 from sim.azureml.state import Body, WorkspaceState
 
@@ -43,9 +44,9 @@ def routes(state: WorkspaceState) -> list[Route]:
         ("PUT", f"{FILES}/{{path:path}}", artifacts.upload),
         ("DELETE", f"{FILES}/{{path:path}}", artifacts.delete),
     ]
-    served = [Route(path, guarded(state, endpoint), methods=[method]) for method, path, endpoint in endpoints]
+    served = [Route(path, guarded(endpoint), methods=[method]) for method, path, endpoint in endpoints]
     methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]
-    return [*served, Route("/mlflow/{path:path}", guarded(state, unserved), methods=methods)]
+    return [*served, Route("/mlflow/{path:path}", guarded(unserved), methods=methods)]
 
 
 BULK = CALLS["GET", "metrics/get-history-bulk"]
@@ -61,14 +62,14 @@ def answering(book: Book, call: Call) -> Endpoint:
     return endpoint
 
 
-def guarded(state: WorkspaceState, endpoint: Endpoint) -> Endpoint:
-    """An endpoint that fails when it is to, and puts errors in MLflow's words."""
+def guarded(endpoint: Endpoint) -> Endpoint:
+    """An endpoint whose errors are in MLflow's words."""
 
     async def safe(request: Request) -> Response:
         try:
-            if state.faults.strikes("metrics down"):
-                raise WorkspaceError("the metrics server is down", status=503, code="TEMPORARILY_UNAVAILABLE")
             return await endpoint(request)
+        except ClientDisconnect:
+            return Response(status_code=400)  # which nobody reads
         except WorkspaceError as error:
             return JSONResponse({"error_code": error.code, "message": str(error)}, status_code=error.status)
 

@@ -12,7 +12,8 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
 from sim.azureml.blob_store import harmless, inside
-from sim.azureml.mlflow.calls import Book, text
+from sim.azureml.mlflow.asked import text
+from sim.azureml.mlflow.book import Book
 from sim.azureml.mlflow.figures import invalid, missing
 from sim.azureml.state import Body, file_name
 

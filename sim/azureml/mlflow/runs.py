@@ -17,8 +17,11 @@ from sim.azureml.mlflow.figures import Figures, invalid, missing
 from sim.azureml.mlflow.search import Field, Value
 from sim.azureml.state import Body, WorkspaceState
 
-PARAMS_LIMIT = 200
-"""Parameters of one run, as Azure has it."""
+PARAMS_LIMIT, TAGS_LIMIT, TAG_LIMIT = 200, 50, 1000
+"""Parameters and tags of one run, and characters of a tag's value, as Azure documents for its service."""
+
+OWN = "mlflow."
+"""What the names of MLflow's own tags begin with."""
 
 STATUS = {
     "Running": "RUNNING",
@@ -112,7 +115,14 @@ class Runs:
                 raise invalid(f"run {id!r} would have {len(held)} parameters; AzureML takes {PARAMS_LIMIT} for a run")
 
     def set_tags(self, id: str, tags: dict[str, str]) -> None:
+        """Set tags; more or longer ones than Azure takes are refused, MLflow's own aside."""
+        for key, value in tags.items():
+            if len(value) > TAG_LIMIT and not key.startswith(OWN):
+                raise invalid(f"tag {key!r} of run {id!r} has {len(value)} characters; AzureML takes {TAG_LIMIT}")
         with self.change(id) as kept:
+            names = {key for key in (*self.get(id).tags, *tags) if not key.startswith(OWN)}
+            if len(names) > TAGS_LIMIT:
+                raise invalid(f"run {id!r} would have {len(names)} tags; AzureML takes {TAGS_LIMIT} for a run")
             kept.setdefault("tags", {}).update(tags)
             if "mlflow.runName" in tags:
                 kept["name"] = tags["mlflow.runName"]

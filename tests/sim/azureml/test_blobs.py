@@ -1,6 +1,7 @@
 """The blob service through the stock `azure.storage.blob` client, over TLS on loopback."""
 
 import os
+import socket
 import threading
 import time
 import urllib.request
@@ -26,7 +27,7 @@ from sim.azureml import blobs
 from sim.azureml.blob_store import BlobStore, Place, Properties
 from sim.azureml.errors import WorkspaceError
 from sim.azureml.state import WorkspaceState
-from sim.azureml.tokens import bearer, sas
+from sim.azureml.tokens import STEP_AUDIENCE, bearer, sas
 from tests.sim.azureml.served import new_workspace, served
 
 STORE = "north_store"
@@ -231,6 +232,23 @@ def test_a_body_that_was_damaged_on_the_way_is_refused(service: Service, contain
     assert container.download_blob("blob", validate_content=False).readall() == b"whole"
 
 
+def test_an_upload_that_breaks_off_leaves_nothing(service: Service) -> None:
+    address = ("127.0.0.1", service.state.settings.port)
+    trust = create_default_context(cafile=service.bundle)
+    with socket.create_connection(address) as plain, trust.wrap_socket(plain, server_hostname="127.0.0.1") as line:
+        path = f"/blob/flstore.blob.localhost/{STORE}/broken?{sas(service.state, STORE)}"
+        line.sendall(f"PUT {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n".encode() + b"x" * 100_000)
+        uploads = service.state.root / "blobs" / "uploads"
+        until = time.monotonic() + 10
+        while not any(uploads.iterdir()):
+            assert time.monotonic() < until, "the upload did not begin"
+            time.sleep(0.01)
+    while any(uploads.iterdir()):
+        assert time.monotonic() < until, "what had arrived is still there"
+        time.sleep(0.01)
+    assert not (service.state.storage(STORE) / "broken").exists()
+
+
 def test_blocks_become_a_blob_in_the_order_of_the_list_only(container: ContainerClient) -> None:
     blob = container.get_blob_client("blob")
     for block in ("a", "b", "unused"):
@@ -291,7 +309,8 @@ def test_a_call_without_a_signature_needs_a_token_of_the_workspace(service: Serv
             return got.read()
 
     assert read(Authorization=f"Bearer {bearer(service.state, 'https://storage.azure.com')}") == b"mine"
-    for headers, status in (({}, 403), ({"Authorization": "Bearer made.up.token"}, 401)):
+    step = {"Authorization": f"Bearer {bearer(service.state, STEP_AUDIENCE)}"}
+    for headers, status in (({}, 403), ({"Authorization": "Bearer made.up.token"}, 401), (step, 403)):
         with pytest.raises(HTTPError) as refused:
             read(**headers)
         with refused.value:

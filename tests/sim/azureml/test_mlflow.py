@@ -249,6 +249,18 @@ def test_tags_are_changed_and_removed(client: "MlflowClient") -> None:
     assert "mlflow.parentRunId" not in client.get_run(JOB).data.tags
 
 
+def test_tags_are_limited(client: "MlflowClient", run: str) -> None:
+    from mlflow.entities import RunTag
+
+    client.log_batch(run, tags=[RunTag(f"t{number}", "x" * 1000) for number in range(50)])
+    client.set_tag(run, "mlflow.note.content", "x" * 5000)
+    client.set_tag(run, "t0", "changed")
+    assert refusal(client.set_tag, run, "one too many", "x") == "INVALID_PARAMETER_VALUE"
+    assert refusal(client.set_tag, run, "t1", "x" * 1001) == "INVALID_PARAMETER_VALUE"
+    kept = client.get_run(run).data.tags
+    assert (kept["t0"], kept["t1"], "one too many" in kept) == ("changed", "x" * 1000, False)
+
+
 def test_many_steps_report_to_one_run_at_once(server: Server, client: "MlflowClient", run: str) -> None:
     def report(silo: int) -> None:
         for step in range(20):
