@@ -1,6 +1,8 @@
 """What federation_in makes of a workspace's computes and datastores."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from azure.ai.ml.entities import ComputeInstance
@@ -11,6 +13,7 @@ from fl_kit.azureml.preflight import check
 from fl_kit.errors import FederationError
 from fl_kit.silo import Federation, Orchestrator, Silo
 from fl_kit.strategies import FedAvg
+from sim.azureml import LocalWorkspace
 from tests.fl_kit.azureml.fake_workspace import FakeClient, cluster, datastore, kubernetes, system_identity
 from tests.tasks import LINEAR, job
 
@@ -132,3 +135,11 @@ def test_the_proposal_can_be_saved_and_checked(tmp_path: Path) -> None:
     made = Federation.load(federation_in(there).save(tmp_path / "federation.yaml"))
     assert made == federation_in(there)
     assert check(job(LINEAR, FedAvg(lr=0.1), 1), made, there).findings == ()
+
+
+def test_the_local_workspaces_own_federation_is_found(workspace: LocalWorkspace, client: Any) -> None:
+    """Through the SDK's own client: what the workspace was made for, its regions aside."""
+    made, expected = federation_in(client), workspace.federation
+    assert expected is not None
+    assert [replace(silo, region="") for silo in made.silos] == [*expected.silos]
+    assert replace(made.orchestrator, region="") == expected.orchestrator

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from azure.ai.ml.entities import ComputeInstance, Environment
+from azure.ai.ml.entities import ComputeInstance, Data, Environment
 from azure.core.exceptions import ClientAuthenticationError, ResourceNotFoundError, ServiceRequestError
 
 from fl_kit.azureml import preflight
@@ -15,6 +15,7 @@ from fl_kit.errors import FederationError
 from fl_kit.job import Job
 from fl_kit.silo import Federation
 from fl_kit.strategies import FedAvg, Scaffold
+from sim.azureml import LocalWorkspace
 from tests.fl_kit.azureml.fake_workspace import (
     FakeClient,
     asset,
@@ -440,3 +441,41 @@ def test_what_many_have_in_common_is_one_row() -> None:
     (row,) = together([*findings, *findings])
     assert row.party == "7 parties, s0 first"
     assert Check(findings=together(findings[:4])).findings[0].party == "s0, s1, s2, s3"
+
+
+# the local workspace, through the SDK's own client
+
+
+def test_what_the_local_workspace_was_made_for_is_ready(workspace: LocalWorkspace, client: Any) -> None:
+    assert workspace.federation is not None
+    assert check(a_job(), workspace.federation, client).findings == ()
+
+
+def test_what_it_has_not_is_found(workspace: LocalWorkspace, client: Any) -> None:
+    """An asset and an environment that are there, and some that are not; an asset of the other silo's rows."""
+    made = workspace.federation
+    assert made is not None
+    stolen = Data(name="stolen", version="1", type="uri_folder", path=made["a"].data)
+    client.data.create_or_update(stolen)
+    client.environments.create_or_update(Environment(name="clinic", version="1", image="clinic/torch"))
+    silos = (
+        replace(made["a"], data="azureml:none:1", environment="azureml:clinic:1"),
+        replace(made["b"], data="stolen@latest", compute="gone", environment="azureml:clinic@latest"),
+    )
+    hub = replace(made.orchestrator, environment="azureml:other:1")
+    assert found(replace(made, silos=silos, orchestrator=hub), client) == [
+        ("error", "b", "there is no compute 'gone'; known: a, b, orchestrator"),
+        ("error", "a", "there is no data asset 'azureml:none:1' in the workspace"),
+        ("error", "orchestrator", "there is no environment 'other:1' in the workspace"),
+        ("error", "a", "its data are 'azureml:none:1', of which cannot be told where it leads"),
+        ("error", "b", "its data lie in a_store, the datastore of a"),
+    ]
+
+
+def test_a_workspace_of_another_name(workspace: LocalWorkspace, client: Any) -> None:
+    from azure.ai.ml import MLClient
+
+    there = MLClient(client._credential, client.subscription_id, client.resource_group_name, "nowhere")
+    result = check(a_job(), federation(), there)
+    assert [finding.party for finding in result.errors] == ["workspace"]
+    assert "the workspace 'nowhere' (resource group 'fl-kit'" in result.errors[0].what
