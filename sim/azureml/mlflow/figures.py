@@ -91,8 +91,7 @@ class Figures:
         """The last figure of each series, or of those of a logged model: of the highest step, of those the newest."""
         with self._lock:
             held = self._load(run)
-            series = held.models.get(model, {}) if model else held.series
-            return [max(points, key=order) for points in series.values()]
+            return list((held.models.get(model, {}) if model else held.latest).values())
 
     def _load(self, run: str) -> "Held":
         if run not in self._held:
@@ -117,27 +116,38 @@ class Figures:
         return self._folder / f"{file_name((run,))}.jsonl"
 
 
-Series: TypeAlias = dict[str, list[Point]]
+Latest: TypeAlias = dict[str, Point]
 
 
 class Held:
-    """One run's figures in memory: a figure said of the run and again of a model counts once in the run's series."""
+    """One run's figures in memory: a figure said of the run and again of a model counts once in the run's series.
+
+    series  name → figures in order of arrival
+    latest  name → the last figure
+    models  logged model → name → its last figure
+    """
 
     def __init__(self) -> None:
         self.lines: set[str] = set()
-        self.series: Series = {}
-        self.models: dict[str, Series] = {}
+        self.series: dict[str, list[Point]] = {}
+        self.latest: Latest = {}
+        self.models: dict[str, Latest] = {}
         self._said: set[tuple[str, int, int, str]] = set()
 
     def add(self, fresh: dict[str, Point]) -> None:
         for line, point in fresh.items():
             self.lines.add(line)
             if point.model_id:
-                self.models.setdefault(point.model_id, {}).setdefault(point.key, []).append(point)
+                take_latest(self.models.setdefault(point.model_id, {}), point)
             said = (point.key, point.step, point.timestamp, repr(point.value))
             if said not in self._said:
                 self._said.add(said)
                 self.series.setdefault(point.key, []).append(point)
+                take_latest(self.latest, point)
+
+
+def take_latest(latest: Latest, point: Point) -> None:
+    latest[point.key] = max(latest.get(point.key, point), point, key=order)
 
 
 def order(point: Point) -> tuple[int, int, bool, float]:

@@ -346,8 +346,7 @@ def test_a_pytorch_model_is_logged_and_loaded(client: "MlflowClient") -> None:
 
     model = torch.nn.Linear(2, 1)
     example = np.array([[1.0, 2.0], [3.0, 4.0]], dtype=np.float32)
-    mlflow.set_experiment("models")
-    with mlflow.start_run() as active:
+    with mlflow.start_run(experiment_id=client.create_experiment("models")) as active:
         logged = mlflow.pytorch.log_model(model, name="model", input_example=example, pip_requirements=["torch"])
         mlflow.log_metric("accuracy", 0.5, step=1, model_id=logged.model_id)
     loaded = mlflow.pytorch.load_model(f"models:/{logged.model_id}")
