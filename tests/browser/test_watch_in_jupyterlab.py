@@ -142,8 +142,9 @@ def test_the_live_view_reads_in_the_dark_theme(lab_page: Any) -> None:
         "() => getComputedStyle(document.querySelector('.jp-Notebook')).backgroundColor.match(/[0-9]+/g).map(Number)"
     )
     assert max(background[:3]) < 64, "the theme is not dark"
-    colours = lab_page.page.eval_on_selector_all(
-        "svg[role=img] text", "nodes => [...new Set(nodes.map(node => getComputedStyle(node).fill))]"
+    # found and read in one call: the next frame replaces the nodes, and a node off the page has no style
+    colours = lab_page.page.evaluate(
+        "() => [...new Set([...document.querySelectorAll('svg[role=img] text')].map(n => getComputedStyle(n).fill))]"
     )
     assert len(colours) >= 2
     assert all(contrast(rgb(colour), background[:3]) >= 3 for colour in colours)
