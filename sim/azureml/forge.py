@@ -1,5 +1,6 @@
 """Warm processes: a server that has imported torch forks one for each step, in tens of milliseconds."""
 
+import contextlib
 import json
 import os
 import re
@@ -80,8 +81,8 @@ class Forge:
             server, channel = self._server, self._channel
             self._server = self._channel = None
         if channel is not None:
-            channel.shutdown(socket.SHUT_RDWR)
-            channel.close()
+            with contextlib.suppress(OSError):  # the thread that listens may just have closed it
+                channel.shutdown(socket.SHUT_RDWR)
         if server is not None:
             try:
                 server.wait(10)
@@ -117,6 +118,7 @@ class Forge:
                     process.began(message["pid"])
                 elif process is not None:
                     self._waiting.pop(message["id"]).ended.set(message["code"])
+        channel.close()
         for key in list(self._waiting):
             process = self._waiting.pop(key)
             process.began(0)

@@ -75,6 +75,7 @@ def fork(request: dict, namespaces) -> int:  # type: ignore[no-untyped-def, type
         return process
     code = 125
     try:
+        namespaces.libc.prctl(namespaces.SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
         prepare(request)
         if request["view"] is None:
             code = work(request)

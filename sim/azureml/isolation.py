@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from sim.azureml.namespaces import CONFIGURATION, SYSTEM
+from sim.azureml.namespaces import CONFIGURATION, KERNEL_SETTINGS, SYSTEM
 from sim.azureml.processes import View
 
 Kind = Literal["namespaces", "bubblewrap", "none"]
@@ -72,10 +72,12 @@ def interpreter() -> tuple[Path, ...]:
 
 def bubblewrap(view: View) -> list[str]:
     """The arguments of `bwrap` that show a command only a view."""
-    words = ["bwrap", "--die-with-parent", "--unshare-user", "--unshare-pid", "--unshare-ipc"]
+    words = ["bwrap", "--die-with-parent", "--unshare-user", "--unshare-pid", "--unshare-ipc", "--cap-drop", "ALL"]
     for path in (*SYSTEM, *(f"/etc/{name}" for name in CONFIGURATION)):
         words += ["--ro-bind-try", path, path]
     words += ["--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]
+    for name in KERNEL_SETTINGS:
+        words += ["--ro-bind-try", f"/proc/{name}", f"/proc/{name}"]
     paths = [(path, "--ro-bind-try") for path in view.readable] + [(path, "--bind-try") for path in view.writable]
     for place, flag in sorted(paths, key=lambda entry: len(entry[0].parts)):
         words += [flag, str(place), str(place)]
