@@ -2,7 +2,6 @@
 
 import re
 from importlib import import_module
-from importlib.util import find_spec
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -35,8 +34,7 @@ SCOPE = re.compile(
 
 def application(state: WorkspaceState) -> Starlette:
     """The ASGI application of a workspace. What no part serves is answered with a 404 that names the call."""
-    there = [part for part in PARTS if find_spec(f"sim.azureml.{part}") is not None]
-    routes = [route for part in there for route in import_module(f"sim.azureml.{part}").routes(state)]
+    routes = [route for part in PARTS for route in import_module(f"sim.azureml.{part}").routes(state)]
     app = Starlette(
         routes=[*routes, Route("/{path:path}", unknown, methods=METHODS)],
         middleware=[Middleware(Door, state=state)],
