@@ -33,7 +33,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 def routes(state: WorkspaceState) -> list[Route]:
     book = Book.of(state)
-    artifacts = Artifacts(state.root / "mlflow", book)
+    artifacts = Artifacts(state, book)
     endpoints: list[tuple[str, str, Endpoint]] = [
         *((method, f"{HERE}/api/2.0/mlflow/{path}", answering(book, call)) for (method, path), call in CALLS.items()),
         ("GET", f"{HERE}/ajax-api/2.0/mlflow/metrics/get-history-bulk", answering(book, BULK)),

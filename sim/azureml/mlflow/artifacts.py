@@ -1,7 +1,7 @@
 """Files of runs and of logged models, by plain HTTP: upload, list, download, delete.
 
-An artifact's address ends in `runs/<run>/<path>` or `models/<model>/<path>`; it is the file
-`mlflow/artifacts/runs/<run>/<path>` of the workspace.
+An artifact's address ends in `runs/<run>/<path>` or `models/<model>/<path>`. A run's artifacts are blobs, where
+`MLClient.jobs.download` looks for them; a model's are files below `mlflow/models/<model>`.
 """
 
 import shutil
@@ -15,15 +15,19 @@ from sim.azureml.blob_store import harmless, inside
 from sim.azureml.mlflow.asked import text
 from sim.azureml.mlflow.book import Book
 from sim.azureml.mlflow.figures import invalid, missing
-from sim.azureml.state import Body, file_name
+from sim.azureml.state import Body, WorkspaceState, file_name
+
+STORE = "workspaceartifactstore"
+"""The datastore of every workspace in which runs' artifacts are, below `ExperimentRun/dcid.<run>/`."""
 
 
 class Artifacts:
     """Artifacts of every run and logged model."""
 
-    def __init__(self, folder: Path, book: Book) -> None:
-        self._folder = folder / "artifacts"
-        self._uploads = folder / "uploads"
+    def __init__(self, state: WorkspaceState, book: Book) -> None:
+        self._runs = state.root / "storage" / STORE / "ExperimentRun"
+        self._models = state.root / "mlflow" / "models"
+        self._uploads = state.root / "mlflow" / "uploads"
         self._uploads.mkdir(parents=True, exist_ok=True)
         self._book = book
 
@@ -33,11 +37,12 @@ class Artifacts:
         owner, _, below = rest.partition("/")
         if kind == "runs":
             self._book.runs.get(owner)
+            root = self._runs / f"dcid.{file_name((owner,))}"
         elif kind == "models":
             self._book.models.get(owner)
+            root = self._models / file_name((owner,))
         else:
             raise missing(f"{address!r} is no artifact of a run or of a logged model")
-        root = self._folder / kind / file_name((owner,))
         parts = below.split("/") if below else []
         path = root.joinpath(*parts)
         if not all(harmless(part) for part in parts) or not inside(path, root):

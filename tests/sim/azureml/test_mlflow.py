@@ -15,6 +15,8 @@ from urllib.error import HTTPError
 import pytest
 
 import sim.azureml.mlflow as part
+from sim.azureml.blob_store import BlobStore, Place
+from sim.azureml.mlflow.artifacts import STORE
 from sim.azureml.mlflow.figures import NAMES_LIMIT, Figures, Point
 from sim.azureml.mlflow.runs import PARAMS_LIMIT
 from sim.azureml.state import WorkspaceState
@@ -312,6 +314,15 @@ def test_artifacts_are_uploaded_listed_and_downloaded(client: "MlflowClient", ru
     assert (target / "sub folder" / "ä.txt").read_text(encoding="utf-8") == "hello"
 
 
+def test_artifacts_are_blobs_where_the_sdk_downloads_them_from(server: Server, client: "MlflowClient") -> None:
+    client.log_text(JOB, "hello", "notes/a.txt")
+    server.state.documents.put("datastores", STORE, body={"name": STORE})
+    store = BlobStore(server.state)
+    (name,) = store.list(STORE, f"ExperimentRun/dcid.{JOB}/")
+    assert name == f"ExperimentRun/dcid.{JOB}/notes/a.txt"
+    assert store.get(Place(datastore=STORE, name=name)).path.read_text() == "hello"
+
+
 def test_artifacts_by_rest_are_named_from_the_run(server: Server, client: "MlflowClient", run: str) -> None:
     client.log_text(run, "x", "a/b/c.txt")
     _, answer = server.call(f"/api/2.0/mlflow/artifacts/list?run_id={run}&path=a/b")
@@ -333,7 +344,7 @@ def test_a_link_among_artifacts_is_not_followed(
 ) -> None:
     client.log_text(run, "x", "a.txt")
     (secret := tmp_path / "secret").write_text("not an artifact")
-    (server.state.root / "mlflow" / "artifacts" / "runs" / run / "link").symlink_to(secret)
+    (server.state.root / "storage" / STORE / "ExperimentRun" / f"dcid.{run}" / "link").symlink_to(secret)
     assert [found.path for found in client.list_artifacts(run)] == ["a.txt"]
     assert server.call(f"/api/2.0/mlflow-artifacts/artifacts/runs/{run}/link")[0] == 400
 
