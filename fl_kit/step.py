@@ -15,6 +15,7 @@ folder a round: then the step takes that of the last round in which the silo's u
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -56,11 +57,13 @@ def run(options: argparse.Namespace) -> None:
         raise PlanError(f"the plan has no step {options.step!r}")
     inputs, outputs = once(options.input), once(options.output)
     check_names(step, inputs, outputs, options, quorum=job.min_silos is not None)
-    log = EventLog(options.events) if options.events else EventLog()
+    first = is_first_process()
+    log = EventLog(options.events) if options.events and first else EventLog()
     told: list[Event] = []
     done: Step | None = None
     try:
-        keep(attempts(job, step, inputs, options, log.append), outputs)
+        found = attempts(job, step, inputs, options, log.append)
+        keep(found if first else {}, outputs)
         done = step
     except StepFailed:
         raise
@@ -69,10 +72,18 @@ def run(options: argparse.Namespace) -> None:
         told.append(failed(StepFailed(str(error), op=step.op, silo=step.party, round=step.round, kind=kind)))
         raise
     finally:
-        if options.events:
+        if options.events and first:
             log.flush()
-        if options.report:
+        if options.report and first:
             tell(job, plan, [*log.read(), *told], done)
+
+
+def is_first_process() -> bool:
+    """Whether this process speaks for the step: of several that share the work of one, only the first does.
+
+    AzureML's launcher numbers them in RANK, as torch's own does; who shares the work is the task's own `fit`.
+    """
+    return os.environ.get("RANK", "0") == "0"
 
 
 def tell(job: Job, plan: Plan, events: Iterable[Event], done: Step | None) -> None:

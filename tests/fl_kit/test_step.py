@@ -461,6 +461,20 @@ def test_an_output_that_cannot_be_written(fit_ready: tuple[Folders, Step], capsy
     assert only_line(capsys).startswith(f"MessageError: output memory cannot be written to {place}: ")
 
 
+@pytest.mark.parametrize(("rank", "speaks"), [("0", True), ("1", False), ("3", False)])
+def test_of_several_processes_of_a_step_the_first_speaks(
+    fit_ready: tuple[Folders, Step], monkeypatch: pytest.MonkeyPatch, rank: str, speaks: bool
+) -> None:
+    """RANK is how a distributed launcher numbers them; two that write one folder would destroy it."""
+    folders, step = fit_ready
+    monkeypatch.setenv("RANK", rank)
+    assert folders.run(step) == 0
+    assert {name: folders.folder(f"{step.id}:{name}").exists() for name in step.outputs} == {
+        "update": speaks,
+        "memory": speaks,
+    }
+
+
 def test_a_file_of_events_is_never_written_over(
     fit_ready: tuple[Folders, Step], capsys: pytest.CaptureFixture[str]
 ) -> None:
