@@ -52,7 +52,8 @@ def check(job: Job, federation: Federation, client: Any, *, rounds_per_pipeline:
     quotas, networks, what is in an image. A workspace that does not answer is a finding as well.
     """
     facts, found = facts_of(client, federation)
-    found += [*missing_places(federation), *shared_places(federation), *spelling(job, federation)]
+    found += [*missing_places(federation), *shared_places(federation)]
+    found += [*spelling(job, federation), *shared_work(job, federation)]
     if facts:
         found += workspace_findings(federation, facts)
     try:
@@ -118,6 +119,17 @@ def spelling(job: Job, federation: Federation) -> Iterator[Finding]:
             what = f"{job.task.name}.py, line {wanted.line} imports {wanted.name!r}, which its environment lacks"
             cure = "put the code into the task's own file, or name the package that has it in `packages`"
             yield fault(name, what, cure)
+
+
+def shared_work(job: Job, federation: Federation) -> Iterator[Finding]:
+    """Several processes for a step, which only a task's own fit can make use of."""
+    for silo in federation.silos:
+        if silo.instance_count * silo.processes > 1 and job.task.fit is None:
+            what = f"{silo.instance_count} × {silo.processes} processes train, and each would do the same work"
+            cure = (
+                f"define fit() in {job.task.name}.py, which shares the work with torch.distributed; or leave them out"
+            )
+            yield doubt(silo.name, what, cure)
 
 
 def size_findings(plan: Plan, rounds_per_pipeline: int | None) -> Iterator[Finding]:

@@ -152,7 +152,17 @@ def test_a_cluster_that_lists_no_types_is_believed() -> None:
 
 def test_more_machines_than_the_cluster_has() -> None:
     made = federation(place("a"), place("b", instance_count=3))
-    assert only(made, client())[2] == "instance_count 3, and 'b-cpu' has 2 machines at most"
+    assert ("error", "b", "instance_count 3, and 'b-cpu' has 2 machines at most") in found(made, client())
+
+
+OWN_FIT = "\n\ndef fit(model, data, context):\n    pass\n"
+
+
+def test_several_processes_need_a_fit_of_the_tasks_own(tmp_path: Path) -> None:
+    made = federation(place("a"), place("b", instance_count=2, processes=4))
+    assert only(made, client()) == ("warning", "b", "2 × 4 processes train, and each would do the same work")
+    task = write_task(tmp_path, LINEAR.read_text() + OWN_FIT)
+    assert check(job(task, FedAvg(lr=0.1), 1), made, client()).findings == ()
 
 
 def test_a_mounted_path_needs_kubernetes() -> None:
