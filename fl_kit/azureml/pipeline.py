@@ -41,12 +41,14 @@ def compile_pipeline(
     earlier: Earlier | None = None,
     name: str = "",
     experiment: str = "",
+    tags: Mapping[str, str] | None = None,
 ) -> Pipeline:
     """The pipeline of the plan's phases from `first` on, up to and without `last`; None means all that follow.
 
     earlier     source → folder, for what phases before `first` made; by default where this layout has it
     name        the pipeline job's; the run's id by default
     experiment  under which AzureML shows it; by default the task's name
+    tags        what is written on the job
 
     Raises FederationError if a party has no compute or datastore, PlanError for phases that the plan has not.
     """
@@ -66,6 +68,7 @@ def compile_pipeline(
         "name": name or layout.run_id,
         "display_name": f"{terms.job.task.name}: {type(terms.job.strategy).__name__}, {rounds_of(chosen)}",
         "experiment_name": experiment or terms.job.task.name,
+        "tags": dict(tags or {}),
         "settings": {"force_rerun": True, "continue_on_step_failure": terms.quorum},
         "jobs": {phase.name: call(phase, labels[phase.shape], terms, layout, made) for phase in chosen},
     }

@@ -1,0 +1,113 @@
+"""AzureML: the same job, on real silos."""
+
+import platform
+import re
+import secrets
+import time
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import Any
+
+from fl_kit.azureml.pipeline import check_places
+from fl_kit.azureml.run import AzureMLRun
+from fl_kit.azureml.submissions import Submissions
+from fl_kit.azureml.workspace import Workspace
+from fl_kit.errors import IncompatibleError, RunNotFound
+from fl_kit.job import Job
+from fl_kit.silo import Federation
+from fl_kit.store import FolderStore
+
+TERMINAL = frozenset({"Completed", "Failed", "Canceled", "NotResponding"})
+
+
+@dataclass(frozen=True)
+class AzureML:
+    """Runs each step of a plan on its party's own compute, as one AzureML pipeline.
+
+    client               an `azure.ai.ml.MLClient` of the workspace
+    folder               where run folders are made here: what was asked for, what was sent, and states that were read
+    deadline             seconds that a silo's step may take; None means AzureML's own limit
+    rounds_per_pipeline  cut the run into pipelines of so many rounds, each submitted when the one before is done;
+                         None submits all at once, so that the run needs this kernel no more
+    threads              torch threads of each step; the bits may depend on it
+    experiment           under which AzureML shows the pipelines; the task's name by default
+
+    Raises IncompatibleError for a setting out of its range.
+
+    >>> run = job.run(federation, on=AzureML(client))          # doctest: +SKIP
+    """
+
+    client: Any
+    _: KW_ONLY
+    folder: str | Path = "runs"
+    deadline: int | None = None
+    rounds_per_pipeline: int | None = None
+    threads: int = 1
+    experiment: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("deadline", "rounds_per_pipeline", "threads"):
+            value = getattr(self, name)
+            if (value is not None or name == "threads") and (type(value) is not int or value < 1):
+                raise IncompatibleError(f"AzureML({name}={value!r}): must be a whole number of at least 1")
+
+    def start(self, job: Job, federation: Federation) -> AzureMLRun:
+        """Submit a run and give it when the workspace has it.
+
+        Raises FederationError if a party has no compute or datastore, and what the SDK raises if it refuses the job.
+        """
+        plan = job.plan(federation)
+        check_places(federation)
+        run_id = new_id(job.task.name)
+        store = FolderStore.create(self._runs / run_id, job, plan, federation, self._settings())
+        submissions = self._submissions(run_id, store)
+        submissions.submit(0)
+        return AzureMLRun(submissions).watch()
+
+    def attach(self, run_id: str) -> AzureMLRun:
+        """The run of that id, whether it goes on or has ended: from another kernel, the same events.
+
+        Raises RunNotFound with the nearest id, StoreError for a damaged run folder.
+        """
+        return AzureMLRun(self._found(run_id)).watch()
+
+    def resume(self, run_id: str) -> AzureMLRun:
+        """Go on with a run that failed or was stopped, from its last round that is done; the bits stay the same.
+
+        A run that goes on, or is completed, is given as it is. Raises as `attach` does.
+        """
+        submissions = self._found(run_id)
+        job = submissions.workspace.job(submissions.made[-1].job)
+        return AzureMLRun(submissions).watch(resume=job is not None and job.status in TERMINAL)
+
+    @property
+    def _runs(self) -> Path:
+        return Path(self.folder).resolve()
+
+    def _found(self, run_id: str) -> Submissions:
+        submissions = self._submissions(run_id, FolderStore.open(self._runs, run_id)).find()
+        if not submissions.made:
+            raise RunNotFound(
+                f"run {run_id} was never submitted to workspace {submissions.workspace.name}, or to another one"
+            )
+        return submissions
+
+    def _submissions(self, run_id: str, store: FolderStore) -> Submissions:
+        return Submissions(Workspace(self.client), run_id, store, self.experiment)
+
+    def _settings(self) -> dict[str, Any]:
+        """What the run folder keeps beside job, plan and federation."""
+        return {
+            "backend": "azureml",
+            "workspace": str(self.client.workspace_name),
+            "python": platform.python_version(),
+            "threads": self.threads,
+            "deadline": self.deadline,
+            "rounds_per_pipeline": self.rounds_per_pipeline,
+        }
+
+
+def new_id(task: str) -> str:
+    """A run id that sorts by time and never repeats: `20261124-071502-heart-3f9a1c07b2`."""
+    readable = re.sub(r"[^A-Za-z0-9-]+", "-", task)[:32].strip("-") or "run"
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{readable}-{secrets.token_hex(5)}"

@@ -1,0 +1,214 @@
+"""What happened in a pipeline, read from its root MLflow run: one request tells whether anything did."""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fl_kit.azureml.phases import Phase
+from fl_kit.errors import TrackingError
+from fl_kit.events import (
+    ORCHESTRATOR,
+    ROUND_COMPLETED,
+    ROUND_STARTED,
+    SILO_LEFT_OUT,
+    STEP_FAILED,
+    Event,
+    metric_event,
+    now,
+)
+from fl_kit.mlflow_rest import MlflowServer, NotNow
+from fl_kit.reporting import ABSENT, DONE, LEFT_OUT, NOTE, series_of, series_runs
+
+ENDED = {"FINISHED": "completed", "KILLED": "stopped", "FAILED": "failed"}
+"""MLflow's words for how a run ended, and fl-kit's."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure: the time in milliseconds, `<party>/<metric>`, step and value."""
+
+    time: int
+    key: str
+    step: int
+    value: float
+
+
+class Feed:
+    """The events of one pipeline job.
+
+    `phases` are those of the whole plan, of which the job runs those from `first` up to and without `last`.
+    A figure is told once. The events are in the order in which they were told to MLflow:
+    the same ones for whoever asks, and whenever.
+    """
+
+    def __init__(
+        self, server: MlflowServer, root: str, phases: Sequence[Phase], first: int, last: int, *, series: bool = False
+    ) -> None:
+        self.server = server
+        self.root = root
+        self.phases = phases
+        self.first = first
+        self.last = last
+        self.series = series
+        self.ended = ""
+        self.end_time = 0.0
+        self.done = first - 1
+        self._done_at = 0.0
+        self._seen: set[tuple[str, int]] = set()
+        self._notes: set[tuple[str, int]] = set()
+        self._began = False
+
+    def poll(self) -> list[Event]:
+        """What is new since the last poll; `ended` then says how the pipeline ended, if it did."""
+        run = self.server.get("runs/get", run_id=self.root)["run"]
+        data, ended = run.get("data", {}), ENDED.get(run["info"]["status"], "")
+        found = [*self._beginning(run["info"]), *self._figures(data, complete=bool(ended))]
+        found += self._tags(data.get("tags", []))
+        if ended:
+            self.end_time = int(run["info"].get("end_time") or now() * 1000) / 1000
+            self.ended = ended
+        if ended == "completed" and self.done < self.last - 1:  # told by the pipeline, if its steps could not
+            found += self._phases_done(self.last - 1, self.end_time)
+        return in_order(found)
+
+    def _beginning(self, info: Mapping[str, Any]) -> Iterator[Event]:
+        if not self._began and info.get("start_time") and info["status"] not in ("SCHEDULED", "PENDING"):
+            self._began = True
+            self._done_at = int(info["start_time"]) / 1000
+            yield self._lifecycle(ROUND_STARTED, self.first, self._done_at)
+
+    def _figures(self, data: Mapping[str, Any], *, complete: bool) -> list[Event]:
+        """New figures. The latest of each are all that is new after one more step; after more, histories are read."""
+        latest = [row(entry) for entry in data.get("metrics", [])]
+        done = max((entry.step for entry in latest if entry.key == DONE), default=self.done)
+        if done <= self.done and not complete:
+            return []
+        whole = done != self.done + 1
+        rows = self._new(self.root, latest, whole=whole)
+        if self.series:
+            rows += self._of_series(whole=whole)
+        rows.sort(key=lambda entry: entry.time)
+        return [event for entry in rows for event in self._events(entry)]
+
+    def _of_series(self, *, whole: bool) -> list[Row]:
+        experiment = self.server.get("runs/get", run_id=self.root)["run"]["info"]["experiment_id"]
+        query = {"experiment_ids": [experiment], "filter": series_of(self.root), "max_results": 1000}
+        runs = self.server.post("runs/search", query).get("runs", [])
+        children = set(series_runs(runs).values())
+        found: list[Row] = []
+        for run in runs:
+            if run["info"]["run_id"] in children:
+                latest = [row(entry) for entry in run.get("data", {}).get("metrics", [])]
+                found += self._new(run["info"]["run_id"], latest, whole=whole)
+        return found
+
+    def _new(self, run: str, latest: Iterable[Row], *, whole: bool) -> list[Row]:
+        """The rows that were not seen before, of metrics whose latest row is new."""
+        found: list[Row] = []
+        for newest in latest:
+            if (newest.key, newest.step) in self._seen:
+                continue
+            rows = self._history(run, newest.key) if whole else [newest]
+            found += [entry for entry in rows if (entry.key, entry.step) not in self._seen]
+            self._seen.update((entry.key, entry.step) for entry in rows)
+        return found
+
+    def _history(self, run: str, key: str) -> list[Row]:
+        """Every row of a metric: the last one of each step, if a step was told twice."""
+        rows: dict[int, Row] = {}
+        token = ""
+        while True:
+            page = {"page_token": token} if token else {}
+            answer = self.server.get("metrics/get-history", run_id=run, metric_key=key, max_results="1000", **page)
+            rows |= {entry.step: entry for entry in map(row, answer.get("metrics", []))}
+            token = answer.get("next_page_token", "")
+            if not token:
+                return list(rows.values())
+
+    def _events(self, entry: Row) -> Iterator[Event]:
+        party, _, metric = entry.key.partition("/")
+        time = entry.time / 1000
+        if entry.key == DONE:
+            yield from self._phases_done(entry.step, time)
+        elif metric == LEFT_OUT:
+            yield Event(time=time, round=entry.step, party=party, name=SILO_LEFT_OUT, value=ABSENT)
+        else:
+            yield metric_event(round=entry.step, party=party, metric=metric, value=entry.value, time=time)
+
+    def _phases_done(self, index: int, time: float) -> Iterator[Event]:
+        """A phase is done, and so is every one before it, whether it could say so or not."""
+        for done in range(self.done + 1, index + 1):
+            if "state" in self.phases[done].steps[-1].outputs:
+                yield self._lifecycle(ROUND_COMPLETED, done, time, {"seconds": round(time - self._done_at, 3)})
+            self.done, self._done_at = done, time
+            if done + 1 < len(self.phases):
+                yield self._lifecycle(ROUND_STARTED, done + 1, time)
+
+    def _lifecycle(self, name: str, phase: int, time: float, value: dict[str, Any] | None = None) -> Event:
+        return Event(time=time, round=self.phases[phase].round, party=ORCHESTRATOR, name=name, value=value)
+
+    def _tags(self, tags: Iterable[Mapping[str, str]]) -> list[Event]:
+        """The events that came as notes."""
+        found = []
+        for tag in tags:
+            if not tag["key"].startswith(f"{NOTE}."):
+                continue
+            note = json.loads(tag["value"])
+            if (tag["key"], note["number"]) not in self._notes:
+                self._notes.add((tag["key"], note["number"]))
+                found.append(Event.from_json(note["event"]))
+        return found
+
+
+class Patience:
+    """How long to wait before the next look: little while things happen, more while they do not."""
+
+    SHORTEST, LONGEST = 0.5, 15.0
+    REFUSED, GONE = 120.0, 1800.0
+    """Seconds for which a refusal (a job may not be known at once), and a silence, are borne."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._news = clock()
+        self._broken: float | None = None
+
+    def answered(self, *, anything: bool) -> None:
+        """The server answered, with news or without."""
+        self._broken = None
+        if anything:
+            self._news = self._clock()
+
+    def failed(self, error: Exception) -> str:
+        """The server did not answer: a text to tell, the first time; raises the error when it lasts too long."""
+        first = self._broken is None
+        self._broken = self._clock() if self._broken is None else self._broken
+        final = isinstance(error, TrackingError) and not isinstance(error.__cause__, NotNow)
+        if self._clock() - self._broken > (self.REFUSED if final else self.GONE):
+            raise error
+        return f"the workspace does not answer, asking again: {error}" if first else ""
+
+    def pause(self) -> float:
+        """Seconds until the next look: a quarter of the time without news, within bounds."""
+        since = self._news if self._broken is None else self._broken
+        return min(self.LONGEST, max(self.SHORTEST, (self._clock() - since) / 4))
+
+
+def in_order(events: Iterable[Event]) -> list[Event]:
+    """By time; a silo that is left out for a reason that is known is told once, with the reason."""
+    events = list(events)
+    reasons = {(e.round, e.party) for e in events if e.name == SILO_LEFT_OUT and e.value != ABSENT}
+    kept = [e for e in events if (e.name, e.value) != (SILO_LEFT_OUT, ABSENT) or (e.round, e.party) not in reasons]
+    return sorted(kept, key=lambda event: event.time)
+
+
+def row(entry: Mapping[str, Any]) -> Row:
+    """A metric as MLflow's interface gives it."""
+    return Row(int(entry["timestamp"]), str(entry["key"]), int(entry.get("step", 0)), float(entry["value"]))
+
+
+def failure_of(events: Iterable[Event]) -> Event | None:
+    """The event that tells why a pipeline failed: the orchestrator's own, else the first of a silo."""
+    failures = [event for event in events if event.name == STEP_FAILED]
+    return next((e for e in reversed(failures) if e.party == ORCHESTRATOR), failures[0] if failures else None)

@@ -1,0 +1,81 @@
+"""What a run needs of an `MLClient`, and the only place that knows the SDK's ways."""
+
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fl_kit.errors import FlKitError, StoreError
+from fl_kit.mlflow_rest import MlflowServer, trust
+
+TIMEOUT = 60.0
+
+
+class Workspace:
+    """A workspace, through a client of the SDK that the user made."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self._scope = ""
+
+    @property
+    def name(self) -> str:
+        """The workspace's own name."""
+        return str(self.client.workspace_name)
+
+    def tracking(self) -> MlflowServer:
+        """The workspace's MLflow, asked as the user; the SDK renews the token when it is old."""
+        uri = self.client.workspaces.get(self.client.workspace_name).mlflow_tracking_uri
+        return MlflowServer(url=uri, token=self._token, patience=0.0)
+
+    def job(self, name: str) -> Any | None:
+        """A job that was submitted, or None."""
+        from azure.core.exceptions import ResourceNotFoundError
+
+        try:
+            return self.client.jobs.get(name)
+        except ResourceNotFoundError:
+            return None
+
+    def cancel(self, name: str) -> None:
+        """Ask for a job to be cancelled; does not wait until it is."""
+        self.client.jobs.begin_cancel(name)
+
+    def download(self, uri: str, folder: Path) -> bool:
+        """Bring a folder of a datastore here; False if there is nothing in it.
+
+        By its path: what the SDK downloads by an output's name is nothing at all in azure-ai-ml 1.35. The call is
+        the one with which the SDK itself downloads models; it is not public.
+        """
+        from azure.ai.ml._artifacts._artifact_utilities import download_artifact_from_aml_uri
+
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            download_artifact_from_aml_uri(uri, str(folder), self.client.datastores)
+        except Exception as error:
+            raise StoreError(f"{uri} cannot be downloaded: {error}") from error
+        return any(folder.iterdir())
+
+    def children(self, name: str) -> Iterator[Any]:
+        """The direct children of a job."""
+        yield from self.client.jobs.list(parent_job_name=name)
+
+    def log(self, name: str) -> str:
+        """What a step has said so far; an empty text before it said anything."""
+        details = self.client.jobs._runs_operations.get_run_details(name)
+        files = {str(file): str(url) for file, url in (details.log_files or {}).items()}
+        chosen = next((url for file, url in sorted(files.items()) if file.endswith("std_log.txt")), None)
+        if chosen is None:
+            return ""
+        try:
+            with urllib.request.urlopen(chosen, timeout=TIMEOUT, context=trust()) as answer:
+                return bytes(answer.read()).decode("utf-8", "replace")
+        except OSError as error:
+            raise FlKitError(f"the log of {name} cannot be read: {error}") from error
+
+    def _token(self) -> str:
+        if not self._scope:
+            from azure.ai.ml._azure_environments import _get_base_url_from_metadata, _resource_to_scopes
+
+            self._scope = _resource_to_scopes(_get_base_url_from_metadata())[0]
+        return str(self.client._credential.get_token(self._scope).token)
