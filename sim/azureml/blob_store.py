@@ -68,6 +68,12 @@ class BlobStore:
         self._uploads.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
 
+    def sweep(self) -> None:
+        """Remove what a service that was killed had received of bodies; for when a service begins."""
+        for file in self._uploads.iterdir():
+            if file.is_file():
+                file.unlink()
+
     def path(self, place: Place) -> Path:
         """The file of a blob, which need not exist; raises WorkspaceError for a name that could lead elsewhere."""
         base = self._state.storage(place.datastore)

@@ -7,7 +7,9 @@ uploads code to the root of the container that a signed address names, so every 
 Who holds a shared access signature of the datastore may call, and so may who holds a bearer token of the workspace.
 """
 
-from collections.abc import Awaitable, Callable, Iterator
+import base64
+import hashlib
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from email.utils import formatdate
 from functools import partial
 
@@ -30,7 +32,9 @@ Answer = Callable[[BlobStore, Request, Place], Awaitable[Response]]
 
 
 def routes(state: WorkspaceState) -> list[Route]:
-    endpoint = partial(serve, state, BlobStore(state))
+    store = BlobStore(state)
+    store.sweep()
+    endpoint = partial(serve, state, store)
     methods = ["GET", "HEAD", "PUT", "DELETE"]
     return [
         Route("/blob/{account}/{container}", endpoint, methods=methods),
@@ -89,6 +93,8 @@ async def read(store: BlobStore, request: Request, place: Place) -> Response:
         # The digest is the whole blob's; a client would hold the range against it.
         if whole := headers.pop("content-md5", ""):
             headers["x-ms-blob-content-md5"] = whole
+        if request.headers.get("x-ms-range-get-content-md5") == "true":
+            headers["content-md5"] = md5_of(content(blob, start, end))
     return StreamingResponse(content(blob, start, end), 206 if wanted else 200, headers)
 
 
@@ -99,6 +105,14 @@ def content(blob: Blob, start: int, end: int) -> Iterator[bytes]:
         while start < end and (chunk := source.read(min(CHUNK, end - start))):
             start += len(chunk)
             yield chunk
+
+
+def md5_of(chunks: Iterable[bytes]) -> str:
+    """The MD5 digest in base64."""
+    digest = hashlib.md5(usedforsecurity=False)
+    for chunk in chunks:
+        digest.update(chunk)
+    return base64.b64encode(digest.digest()).decode()
 
 
 async def write(store: BlobStore, request: Request, place: Place) -> Response:

@@ -5,8 +5,9 @@
   tls/                     the workspace's own certificate authority
   documents/               every resource as JSON: computes, datastores, components, jobs …
   storage/<datastore>/     blobs, as plain files
+  blobs/                   what blobs have beside their bytes, and uploads that are not finished
   jobs/<job>/              logs and working folders of a job's steps
-  mlflow/                  runs, metrics and artifacts
+  mlflow/                  metrics and logged models
 """
 
 import json

@@ -28,7 +28,8 @@ class Artifacts:
         self._runs = state.root / "storage" / STORE / "ExperimentRun"
         self._models = state.root / "mlflow" / "models"
         self._uploads = state.root / "mlflow" / "uploads"
-        self._uploads.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self._uploads, ignore_errors=True)  # what a server that was killed had received
+        self._uploads.mkdir(parents=True)
         self._book = book
 
     def path(self, address: str) -> Path:

@@ -229,7 +229,18 @@ def test_a_body_that_was_damaged_on_the_way_is_refused(service: Service, contain
     assert refused.value.error_code == "Md5Mismatch"
     assert list(container.list_blob_names()) == []
     container.upload_blob("blob", b"whole", validate_content=True)
-    assert container.download_blob("blob", validate_content=False).readall() == b"whole"
+    assert container.download_blob("blob", validate_content=True).readall() == b"whole"
+
+
+def test_a_range_comes_with_the_digest_of_its_own_bytes(service: Service) -> None:
+    with service.container() as client:
+        client.upload_blob("digest", b"0123456789", overwrite=True)
+    headers = {"x-ms-range": "bytes=2-4", "x-ms-range-get-content-md5": "true"}
+    status, body, got = service.call(f"{STORE}/digest", **headers)
+    assert (status, body, got["content-range"]) == (206, b"234", "bytes 2-4/10")
+    # From `printf 234 | md5sum | xxd -r -p | base64`, and of 0123456789 likewise.
+    assert got["content-md5"] == "KJ3/B2adeiPeDviNL3Ep5w=="
+    assert got["x-ms-blob-content-md5"] == "eB5eJF1ptWaXm4bijSPyxw=="
 
 
 def test_an_upload_that_breaks_off_leaves_nothing(service: Service) -> None:
@@ -423,6 +434,17 @@ def test_a_download_is_of_one_version_or_fails(service: Service) -> None:
         blob.upload_blob(b"2" * 30, overwrite=True)
         with pytest.raises(ResourceModifiedError):
             stream.readall()
+
+
+def test_a_service_that_begins_sweeps_away_halves_of_uploads(tmp_path: Path) -> None:
+    state = new_workspace(tmp_path, STORE)
+    store, place = BlobStore(state), Place(datastore=STORE, name="a")
+    (block := store.upload()).write_bytes(b"staged")
+    store.stage(place, "YQ==", block)
+    store.upload().write_bytes(b"half a bo")
+    blobs.routes(state)
+    assert store.commit_blocks(place, ["YQ=="], Properties()).size == 6
+    assert list((state.root / "blobs" / "uploads").iterdir()) == []
 
 
 def test_blobs_and_their_metadata_are_there_after_a_restart(tmp_path: Path) -> None:
