@@ -14,7 +14,9 @@ from sim.azureml.state import Body, WorkspaceState
 
 CODE = {
     # Writes its second argument into its first, a folder.
-    "write.py": "import pathlib, sys\npathlib.Path(sys.argv[1], 'x').write_text(sys.argv[2])\nprint('wrote', sys.argv[2])\n",
+    "write.py": (
+        "import pathlib, sys\npathlib.Path(sys.argv[1], 'x').write_text(sys.argv[2])\nprint('wrote', sys.argv[2])\n"
+    ),
     # Joins what the folders after the first hold, into the first.
     "join.py": (
         "import pathlib, sys\n"
@@ -69,7 +71,7 @@ def executing(
 
 def node(command: str, *, inputs: Mapping[str, Any] | None = None, outputs: Any = ("o",), **more: Any) -> Body:
     """A node with a component of its own. An input is an address, `<node>.<output>`, or begins with `?` if optional."""
-    given = {name: text for name, text in (inputs or {}).items()}
+    given: dict[str, str] = dict(inputs or {})
     spec = {
         "command": command,
         "code": ID,

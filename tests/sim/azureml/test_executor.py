@@ -1,6 +1,5 @@
 """Jobs run as processes: order, failures, limits, cancel, environment, restart."""
 
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -238,7 +237,8 @@ def test_outputs_go_where_the_job_says(executor):
 
 
 def test_distributed_processes_know_their_rank(executor):
-    line = "import os; print(os.environ['RANK'], os.environ['LOCAL_RANK'], os.environ['NODE_RANK'], os.environ['WORLD_SIZE'])"
+    names = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE")
+    line = f"import os; print(*[os.environ[name] for name in {names}])"
     job = pipeline({"n": do(line, resources={"instance_count": 2}, distribution={"process_count_per_instance": 2})})
     assert run(executor, "ranks", job) == COMPLETED
     logs = [log(executor.state, "ranks", "n", f"user_logs/std_log_process_{rank:02d}.txt") for rank in range(4)]
@@ -329,4 +329,4 @@ def test_a_cancel_that_comes_as_a_job_ends_leaves_it_as_it_ended(executor):
 def test_working_folders_are_gone_when_a_step_has_ended(executor):
     assert run(executor, "tidy", pipeline({"w": write("a")})) == COMPLETED
     folder = executor.state.job_folder("tidy") / records(executor.state, "tidy")["w"]["runId"]
-    assert os.listdir(folder) == ["user_logs"]
+    assert [path.name for path in folder.iterdir()] == ["user_logs"]

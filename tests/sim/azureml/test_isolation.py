@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from sim.azureml import isolation, namespaces, runs
 from sim.azureml.executor import Executor
 from sim.azureml.isolation import NotIsolated, available, bubblewrap, choose, interpreter, succeeds
+from sim.azureml.launcher import Launcher
 from sim.azureml.processes import View
 from sim.azureml.runs import COMPLETED, FAILED
 from tests.sim.azureml.steps import complaint, do, executing, make_workspace, node, pipeline, records, result, run
@@ -162,8 +164,10 @@ def test_an_output_that_is_a_link_to_another_silo_is_refused(executor):
 def test_without_isolation_the_same_attack_succeeds_and_the_workspace_says_so(tmp_path):
     """So the tests above are not blind: what they find missing is there."""
     state = make_workspace(tmp_path / "root")
-    with pytest.warns(NotIsolated, match="steps are NOT isolated"), executing(state, isolation="none") as executor:
-        target = state.root / "storage" / "bravo_store" / "data" / "x"
+    target = state.root / "storage" / "bravo_store" / "data" / "x"
+    with pytest.warns(NotIsolated, match="steps are NOT isolated"):
+        executor = Executor(state, Launcher("none", warm=()))
+    with closing(state):
         assert look(executor, "attack", READ, TARGET=str(target)) == "rows of bravo"
     assert state.documents.get("workspace", "isolation") == {"isolation": "none"}
 
