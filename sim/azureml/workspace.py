@@ -154,6 +154,12 @@ class LocalWorkspace(Shown):
         """What is to go wrong on purpose."""
         return self.state.faults
 
+    @property
+    def isolation(self) -> str:
+        """How steps are kept from one another's folders: `namespaces`, `bubblewrap`, or `none`."""
+        kept = self.state.documents.get("workspace", "isolation") or {}
+        return str(kept.get("isolation", "none"))
+
     def storage(self, datastore: str) -> Path:
         """The folder in which a datastore's blobs are plain files."""
         return self.state.storage(datastore)
@@ -167,5 +173,6 @@ class LocalWorkspace(Shown):
             columns=["party", "compute", "datastore"],
             rows=[[name, party.compute, party.datastore] for name, party in parties.items()],
             title=f"Local AzureML workspace at {self.url}" if running else "Local AzureML workspace, not running",
-            note=f"everything is kept in {readable_path(str(self.root))}",
+            note=f"everything is kept in {readable_path(str(self.root))}"
+            + (f"; isolation of the steps: {self.isolation}" if running else ""),
         )

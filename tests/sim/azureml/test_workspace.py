@@ -121,7 +121,7 @@ def test_parties_have_computes_and_datastores(in_tmp: Path) -> None:
         assert alpha.data == "azureml://datastores/alpha_store/paths/data/"
         assert files(workspace.storage("alpha_store") / "data") == files(in_tmp / "alpha")
         shown = repr(workspace)
-        assert all(word in shown for word in (workspace.url, "arc-1", "bravo_store"))
+        assert all(word in shown for word in (workspace.url, "arc-1", "bravo_store", f"steps: {workspace.isolation}"))
     assert Federation.load(in_tmp / "root" / "federation.yaml").to_dict() == federation.to_dict()
     assert "not running" in repr(workspace)
 
