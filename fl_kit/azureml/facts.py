@@ -1,7 +1,7 @@
 """What a workspace says of itself: its computes and datastores, read once, and what its data assets stand for."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,12 +20,14 @@ class Facts:
     computes    lower-case name → the SDK's compute
     datastores  lower-case name → the SDK's datastore
     named       the datastores that the federation names, in lower case
+    assets      what was asked for already: (name, version, label) → the SDK's data asset, or None
     """
 
     client: Any
     computes: Mapping[str, Any]
     datastores: Mapping[str, Any]
     named: Collection[str]
+    assets: dict[tuple[str, str, str], Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, client: Any, federation: Federation) -> "Facts":
@@ -45,7 +47,7 @@ class Facts:
 
         A datastore of another workspace is unknown: nothing is known of who reads it.
         """
-        place = self._asset(locate(text)) if locate(text).kind == "asset" else locate(text)
+        place = self._meant(locate(text))
         if self._elsewhere(place):
             return Location(text=text, kind="unknown")
         place = same_storage(self.storage, place)
@@ -53,9 +55,14 @@ class Facts:
         return replace(place, datastore=datastore, text=text)
 
     def asset_fault(self, text: str) -> str:
-        """Why a data asset cannot be read, or an empty string; also for what is no asset."""
+        """Why a data asset cannot be read as a silo's data, or an empty string; also for what is no asset."""
         place = locate(text)
-        return "" if place.kind != "asset" or self._path(place) else f"there is no data asset {text!r} in the workspace"
+        if place.kind != "asset":
+            return ""
+        found = self._asset(place)
+        if found is None:
+            return f"there is no data asset {text!r} in the workspace"
+        return "" if found.type == "uri_folder" else f"the data asset {text!r} is a {found.type}; a task reads a folder"
 
     @cached_property
     def storage(self) -> Mapping[str, tuple[str, str]]:
@@ -74,20 +81,24 @@ class Facts:
         ordered = sorted(self.storage, key=lambda name: name not in self.named)
         return {name: first.setdefault(self.storage[name], name) for name in ordered}
 
-    def _asset(self, place: Location) -> Location:
-        path = self._path(place)
-        return locate(path) if path else place
+    def _meant(self, place: Location) -> Location:
+        """A data asset as the place that it stands for; anything else as it is."""
+        found = self._asset(place) if place.kind == "asset" else None
+        return place if found is None else locate(str(found.path))
 
-    def _path(self, place: Location) -> str:
-        """What a data asset stands for; empty if there is no such asset."""
+    def _asset(self, place: Location) -> Any:
+        """The SDK's data asset, asked for once; None if there is no such asset."""
         from azure.ai.ml.exceptions import MlException
         from azure.core.exceptions import HttpResponseError
 
-        which = {"label": place.label} if place.label else {"version": place.version}
-        try:
-            return str(self.client.data.get(place.name, **which).path)
-        except (MlException, HttpResponseError):
-            return ""
+        key = (place.name, place.version, place.label)
+        if key not in self.assets:
+            which = {"label": place.label} if place.label else {"version": place.version}
+            try:
+                self.assets[key] = self.client.data.get(place.name, **which)
+            except (MlException, HttpResponseError):
+                self.assets[key] = None
+        return self.assets[key]
 
     def _elsewhere(self, place: Location) -> bool:
         mine = (self.client.subscription_id, self.client.resource_group_name, self.client.workspace_name)

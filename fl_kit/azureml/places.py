@@ -159,7 +159,7 @@ def datastore_findings(federation: Federation, facts: Facts) -> Iterator[Finding
         if isinstance(party, Silo):
             wanted |= {locate(party.data).datastore}
             if why := facts.asset_fault(party.data):
-                yield fault(name, why, "register it, or mend its name and version")
+                yield fault(name, why, "register the folder as an asset, or mend the name and version")
         for datastore in sorted(wanted - {""}):
             if datastore.lower() not in facts.datastores:
                 yield fault(name, f"there is no datastore {datastore!r}{known_names(datastore, known)}",

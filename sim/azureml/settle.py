@@ -65,7 +65,10 @@ def install(state: WorkspaceState, name: str, party: Party) -> None:
         resources = {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "1", "memory": "1Gi"}}
         kinds = {party.instance_type: {"nodeSelector": None, "resources": resources}}
         properties = {"computeType": "Kubernetes", "properties": {"namespace": "default", "instanceTypes": kinds}}
-    put_compute(state, party.compute, {"location": state.settings.location, "tags": tags, "properties": properties})
+    body = {"location": state.settings.location, "tags": tags, "properties": properties}
+    if party.identity.startswith("managed"):
+        body["identity"] = {"type": "SystemAssigned"}  # as the compute of such a party has
+    put_compute(state, party.compute, body)
     put_datastore(state, party.datastore, {"datastoreType": "AzureBlob", "tags": tags})
 
 

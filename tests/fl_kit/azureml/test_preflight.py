@@ -9,6 +9,7 @@ from azure.ai.ml.entities import ComputeInstance, Data, Environment
 from azure.core.exceptions import ClientAuthenticationError, ResourceNotFoundError, ServiceRequestError
 
 from fl_kit.azureml import preflight
+from fl_kit.azureml.discover import federation_in
 from fl_kit.azureml.findings import Check, fault, together
 from fl_kit.azureml.preflight import check
 from fl_kit.errors import FederationError
@@ -27,7 +28,7 @@ from tests.fl_kit.azureml.fake_workspace import (
     place,
     system_identity,
 )
-from tests.tasks import LINEAR, job, write_task
+from tests.tasks import LINEAR, job, random_rows, silos, write_task
 
 MOUNTED = {"data": "/mnt/heart", "instance_type": "gpu-small", "compute": "arc"}
 
@@ -262,6 +263,16 @@ def test_an_asset_that_is_not_there(name: str) -> None:
     assert f"there is no data asset {name!r} in the workspace" in whats
 
 
+def test_an_asset_must_be_a_folder_and_is_asked_for_once() -> None:
+    table = Data(name="heart", version="3", path="azureml://datastores/b_store/paths/x.csv", type="uri_file")
+    there = client(assets=[table])
+    result = check(a_job(20), federation(place("a"), place("b", data="heart:3")), there)
+    assert [finding.what for finding in result.findings] == [
+        "the data asset 'heart:3' is a uri_file; a task reads a folder"
+    ]
+    assert there.calls == ["compute.list", "datastores.list", "data.get"]
+
+
 OTHERS = [
     "azureml://datastores/a_store/paths/heart/",
     "azureml://subscriptions/s-1/resourcegroups/clinic/workspaces/trial/datastores/a_store/paths/heart/",
@@ -459,6 +470,25 @@ def test_what_many_have_in_common_is_one_row() -> None:
 def test_what_the_local_workspace_was_made_for_is_ready(workspace: LocalWorkspace, client: Any) -> None:
     assert workspace.federation is not None
     assert check(a_job(), workspace.federation, client).findings == ()
+
+
+def test_managed_identities_and_kubernetes_are_there_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = silos(tmp_path / "data", a=random_rows(3, 4, seed=1), b=random_rows(3, 4, seed=2)).silos
+    made = Federation(
+        silos=(
+            replace(rows[0], identity="managed"),
+            replace(rows[1], identity="managed", compute="arc", instance_type="gpu-small"),
+        )
+    )
+    monkeypatch.chdir(tmp_path)
+    with LocalWorkspace.for_federation(made, tmp_path / "workspace") as there:
+        assert there.federation is not None
+        assert check(a_job(), there.federation, there.client()).findings == ()
+        proposed = federation_in(there.client())
+    assert [(silo.identity, silo.instance_type) for silo in proposed.silos] == [
+        ("managed", ""),
+        ("managed", "gpu-small"),
+    ]
 
 
 def test_what_it_has_not_is_found(workspace: LocalWorkspace, client: Any) -> None:
