@@ -12,7 +12,7 @@ import torch
 from azure.core.exceptions import HttpResponseError
 from safetensors.torch import load_file
 
-from fl_kit.azureml.register import register
+from fl_kit.azureml.registration import register
 from fl_kit.errors import FlKitError
 from fl_kit.silo import Federation, Silo
 from fl_kit.strategies import FedProx
