@@ -4,12 +4,14 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
+import yaml
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sim.azureml.errors import WorkspaceError
-from sim.azureml.resources import keep, listed, long_uri, newest_first, read_body, read_document
+from sim.azureml.places import path_of, place_of
+from sim.azureml.resources import DATASTORE_URI, keep, listed, long_uri, newest_first, read_body, read_document
 from sim.azureml.state import Body, WorkspaceState
 from sim.azureml.tokens import sas
 
@@ -93,7 +95,7 @@ def put_version(state: WorkspaceState, kind: str, name: str, version: str, body:
         key: long_uri(state, value) if key in URIS else value for key, value in body.get("properties", {}).items()
     }
     if kind == "models":
-        properties.setdefault("flavors", {})
+        properties["flavors"] = flavors(state, properties)
     if kind == "components":
         properties["componentSpec"] = {**properties.get("componentSpec", {}), "name": name, "version": version}
     before = state.documents.get(kind, name, version)
@@ -104,6 +106,22 @@ def put_version(state: WorkspaceState, kind: str, name: str, version: str, body:
                 message = f"{kind} {name}:{version} exists with another {key}; register it as a new version"
                 raise WorkspaceError(message, status=409, code="UserError")
     return keep(state, (kind, name, version), f"{kind}/{name}/versions/{version}", {"properties": properties})
+
+
+def flavors(state: WorkspaceState, properties: Body) -> Body:
+    """What the MLmodel file of an MLflow model says about each of its flavors, as text; of other models, nothing."""
+    if properties.get("modelType") != "mlflow_model" or not DATASTORE_URI.fullmatch(properties["modelUri"]):
+        return {}
+    file = path_of(state, place_of(state, properties["modelUri"])) / "MLmodel"
+    if not file.is_file():
+        message = f"{properties['modelUri']} holds no file MLmodel, so it is no MLflow model"
+        raise WorkspaceError(message, status=400, code="UserError")
+    try:
+        found = yaml.safe_load(file.read_text(encoding="utf-8"))["flavors"]
+        return {name: {"data": {key: str(value) for key, value in flavor.items()}} for name, flavor in found.items()}
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        message = f"the file MLmodel in {properties['modelUri']} describes no flavors: {error}"
+        raise WorkspaceError(message, status=400, code="UserError") from error
 
 
 def settled(content: Any) -> Any:

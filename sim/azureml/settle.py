@@ -1,5 +1,6 @@
 """Gives every party of a federation its compute and datastore in a workspace, and puts the silos' data there."""
 
+import os
 import re
 import shutil
 from collections import Counter
@@ -83,18 +84,38 @@ def with_data(state: WorkspaceState, silo: Silo) -> Silo:
 def mirror(source: Path, target: Path) -> None:
     """Make `target` hold the files of `source` and no others; files of the same size and time are not copied again.
 
-    A copy, because a step may write where it reads: the user's own files are out of reach.
+    A copy, because a step may write where it reads: the user's own files are out of reach. Links in `source` are
+    followed. A step may have left links in `target`: they are removed, so that nothing is written through them.
     """
-    wanted = {path.relative_to(source) for path in source.rglob("*") if path.is_file()}
-    for path in sorted(target.rglob("*"), reverse=True):
-        if path.is_file() and path.relative_to(target) not in wanted:
-            path.unlink()
-        elif path.is_dir() and not any(path.iterdir()):
-            path.rmdir()
+    wanted = files_of(source)
+    clear(target, wanted)
     for name in sorted(wanted):
         if changed(source / name, target / name):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source / name, target / name)
+
+
+def files_of(source: Path) -> set[Path]:
+    """Every file below a folder, through links too; raises FederationError for a link that leads back up."""
+    found = set()
+    for where, folders, files in os.walk(source, followlinks=True):
+        for folder in folders:
+            if Path(where).resolve().is_relative_to(Path(where, folder).resolve()):
+                raise FederationError(f"{Path(where, folder)} is a link to a folder that it lies in")
+        found |= {Path(where, file).relative_to(source) for file in files}
+    return found
+
+
+def clear(target: Path, wanted: set[Path]) -> None:
+    """Remove links, files that are not wanted, and folders that are empty then."""
+    if target.is_symlink():
+        target.unlink()
+    for where, folders, files in os.walk(target, topdown=False):
+        for path in (Path(where, name) for name in [*files, *folders]):
+            if path.is_symlink() or (path.is_file() and path.relative_to(target) not in wanted):
+                path.unlink()
+            elif path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
 
 
 def changed(source: Path, target: Path) -> bool:

@@ -337,6 +337,30 @@ def test_a_model_comes_back_as_it_went(client: Any) -> None:
     assert file.read_bytes() == bytes(range(256)) * 40
 
 
+def test_an_mlflow_models_flavors_are_known(client: Any) -> None:
+    from azure.ai.ml.entities import Model
+
+    Path("flavoured").mkdir()
+    Path("flavoured", "MLmodel").write_text("flavors:\n  pytorch:\n    pytorch_version: 2.6\n    code: null\n")
+    made = client.models.create_or_update(Model(name="flavoured", path="flavoured", type="mlflow_model"))
+    assert made.flavors == {"pytorch": {"pytorch_version": "2.6", "code": "None"}}
+    assert client.models.get("flavoured", "1").flavors == made.flavors
+
+
+@pytest.mark.parametrize("text", [None, "", "- a list", "flavors: 3", "flavors: {pytorch: 3}", "flavors: [", "é\udcff"])
+def test_an_mlflow_model_that_is_none_is_refused(workspace: LocalWorkspace, client: Any, text: str | None) -> None:
+    from azure.ai.ml.entities import Model
+
+    folder = workspace.storage("orchestrator_store") / "plain"
+    folder.mkdir(exist_ok=True)
+    (folder / "MLmodel").unlink(missing_ok=True)
+    if text is not None:
+        (folder / "MLmodel").write_bytes(text.encode(errors="surrogateescape"))
+    model = Model(name="plain", path="azureml://datastores/orchestrator_store/paths/plain/", type="mlflow_model")
+    with pytest.raises(HttpResponseError, match="no file MLmodel" if text is None else "describes no flavors"):
+        client.models.create_or_update(model)
+
+
 def test_tags_of_a_model_may_change_its_files_may_not(client: Any) -> None:
     from azure.ai.ml.entities import Model
 

@@ -162,6 +162,30 @@ def test_a_silos_data_follow_its_folder_and_never_the_other_way(in_tmp: Path) ->
         assert not (copy / "deep").exists()
 
 
+def test_links_are_followed_where_the_user_made_them_and_nowhere_else(in_tmp: Path) -> None:
+    federation = two_silos(in_tmp)
+    (in_tmp / "far").mkdir()
+    (in_tmp / "far" / "linked.csv").write_text("x,y\n4,4\n")
+    (in_tmp / "alpha" / "near").symlink_to(in_tmp / "far")
+    (in_tmp / "victim").mkdir()
+    with LocalWorkspace.for_federation(federation, "root") as workspace:
+        copy = workspace.storage("alpha_store") / "data"
+        assert files(copy)["near/linked.csv"] == "x,y\n4,4\n"
+        assert not (copy / "near").is_symlink()
+        # What a hostile step could leave behind.
+        (copy / "deep" / "more.csv").unlink()
+        (copy / "deep").rmdir()
+        (copy / "deep").symlink_to(in_tmp / "victim")
+        (copy / "rows.csv").unlink()
+        (copy / "rows.csv").symlink_to(in_tmp / "victim" / "rows.csv")
+    with LocalWorkspace.for_federation(federation, "root"):
+        assert list((in_tmp / "victim").iterdir()) == []
+        assert sorted(files(copy)) == ["deep/more.csv", "near/linked.csv", "rows.csv"]
+    (in_tmp / "alpha" / "loop").symlink_to(in_tmp / "alpha")
+    with pytest.raises(FederationError, match="is a link to a folder that it lies in"):
+        LocalWorkspace.for_federation(federation, "root").start()
+
+
 SHARED = {
     "two silos, one compute": ({"compute": "same"}, {"compute": "same"}, {}, "2 parties share the compute 'same'"),
     "two silos, one datastore": ({"datastore": "s"}, {"datastore": "s"}, {}, "2 parties share the datastore 's'"),
