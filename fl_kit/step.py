@@ -18,6 +18,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from fl_kit.bundle import verify
@@ -26,7 +27,7 @@ from fl_kit.events import Event, EventLog
 from fl_kit.execute import Inputs, Outputs, failed, left_out, run_step
 from fl_kit.job import Job
 from fl_kit.messages import Memory, State, Update, complete, read, write
-from fl_kit.plan import ORCHESTRATOR, Plan, Step, round_name
+from fl_kit.plan import ORCHESTRATOR, Plan, Step, describe_outputs, round_name
 from fl_kit.protocols import Emit
 from fl_kit.reporting import Reporter
 from fl_kit.workbench import Workbench
@@ -61,10 +62,14 @@ def run(options: argparse.Namespace) -> None:
     log = EventLog(options.events) if options.events and first else EventLog()
     told: list[Event] = []
     done: Step | None = None
+    say = partial(print, flush=True) if options.report else silent
+    say(f"{step.id}, bundle {bundle.digest}")
+    say(f"reads {', '.join(step.inputs) or 'nothing'}; writes {describe_outputs(step) or 'nothing'}")
     try:
         found = attempts(job, step, inputs, options, log.append)
         keep(found if first else {}, outputs)
         done = step
+        say("done")
     except StepFailed:
         raise
     except FlKitError as error:
@@ -76,6 +81,10 @@ def run(options: argparse.Namespace) -> None:
             log.flush()
         if options.report and first:
             tell(job, plan, [*log.read(), *told], done)
+
+
+def silent(text: str) -> None:
+    """Say nothing: a step that somebody runs by hand is as quiet as other commands."""
 
 
 def is_first_process() -> bool:

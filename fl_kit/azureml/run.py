@@ -3,6 +3,7 @@
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from fl_kit import history as frames
@@ -141,11 +142,11 @@ class AzureMLRun(Shown):
 
         Raises FlKitError if there is no such step, or it has not begun.
         """
-        indices = [i for i, phase in enumerate(self._submissions.phases) if phase.round == round]
-        texts = [self._log(index, party) for index in indices]
-        if not any(texts):
+        phases = self._submissions.phases
+        texts = [text for i in range(len(phases)) if phases[i].round == round for text in self._log(i, party)]
+        if not texts:
             raise FlKitError(f"{party} has no log of round {round}: it has no step there, or has not begun it")
-        return "\n".join(text for text in texts if text)
+        return "\n".join(texts)
 
     def table(self) -> Table:
         """The federation's latest figures."""
@@ -173,19 +174,18 @@ class AzureMLRun(Shown):
         done = f"{self.rounds_done} of {self.plan.rounds} rounds are done"
         raise StoreError(f"run {self.id} has no state of round {round} in its datastore: {done}")
 
-    def _log(self, index: int, party: str) -> str:
-        """The log of a party's step of a phase, in the newest submission that has it."""
+    def _log(self, index: int, party: str) -> Iterator[str]:
+        """What a party's steps of a phase have said, in the newest submission that has them."""
         phase = self._submissions.phases[index]
         nodes = {phase.nodes[step.id] for step in phase.steps if step.party == party}
         workspace = self._submissions.workspace
-        for made in reversed(self._submissions.made):
-            if not nodes or not made.first <= index < made.last:
-                continue
-            for child in workspace.children(made.job):
-                if child.display_name == phase.name:
-                    steps = [c for c in workspace.children(child.name) if c.display_name in nodes]
-                    return "\n".join(workspace.log(step.name) for step in steps)
-        return ""
+        made = next((m for m in reversed(self._submissions.made) if m.first <= index < m.last), None)
+        if made is None or not nodes:
+            return
+        for group in workspace.children(made.job):
+            if group.display_name == phase.name:
+                steps = [child for child in workspace.children(group.name) if child.display_name in nodes]
+                yield from (workspace.log(step.name) for step in steps)
 
     def _work(self, resume: bool) -> None:
         """Follow every submission, and submit what is left to submit."""
