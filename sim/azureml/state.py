@@ -137,7 +137,7 @@ class WorkspaceState:
         """The workspace in a folder, made at first with these settings (see Settings) and a new signing key."""
         root = Path(root).resolve()
         file = root / "settings.json"
-        if not file.exists():
+        if not file.exists() or not file.stat().st_size:
             root.mkdir(parents=True, exist_ok=True)
             file.touch(mode=0o600)
             write_text(file, json.dumps(asdict(Settings(**{"signing_key": secrets.token_hex(32), **names})), indent=1))

@@ -1,6 +1,8 @@
 """`LocalWorkspace`: an AzureML workspace on this machine, from `with` to the end of the block."""
 
 import atexit
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,9 @@ ROOT = ".fl_kit/azureml"
 FEDERATION = "federation.yaml"
 """In the workspace's folder: the federation with the names that its parties have there."""
 
+NAMES = ("name", "subscription", "resource_group", "location")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
 
 class LocalWorkspace(Shown):
     """An AzureML workspace on this machine, to which the unmodified `azure.ai.ml.MLClient` submits.
@@ -42,10 +47,14 @@ class LocalWorkspace(Shown):
     It proves that a job is wired well: the calls, the graph, what each step reads and writes. It cannot prove what
     only Azure has: role assignments, container images, networks, quotas, Kubernetes and Arc scheduling.
 
-    Raises WorkspaceError if a process serves the same folder already.
+    In a notebook `start` and `stop` may stand in cells of their own. In Jupyter the SDK reports its use to Microsoft
+    unless its client is made with `enable_telemetry=False`, as `client` does.
+
+    Raises WorkspaceError if a process serves the same folder already, or if the folder's workspace has other names.
     """
 
     def __init__(self, root: str | Path = ROOT, **names: str) -> None:
+        check_names(names)
         self.root = Path(root).resolve()
         self.federation: Federation | None = None
         self._names = names
@@ -75,6 +84,7 @@ class LocalWorkspace(Shown):
         self._lock.acquire()
         try:
             state = self._state = WorkspaceState.open(self.root, **self._names)
+            refuse_other_names(state, self._names)
             bound = bind(state.settings.port)
             state.listening_on(bound.getsockname()[1])
             files = tls_files(self.root / "tls")
@@ -176,3 +186,20 @@ class LocalWorkspace(Shown):
             note=f"everything is kept in {readable_path(str(self.root))}"
             + (f"; isolation of the steps: {self.isolation}" if running else ""),
         )
+
+
+def check_names(names: Mapping[str, str]) -> None:
+    """Raise WorkspaceError for names that a workspace does not have, or that no address can hold."""
+    for key, value in names.items():
+        if key not in NAMES:
+            raise WorkspaceError(f"a workspace has no {key!r}; it has {', '.join(NAMES)}", status=400)
+        if not NAME.fullmatch(value):
+            raise WorkspaceError(f"{key} {value!r} will not do: letters, digits, '.', '-' and '_'", status=400)
+
+
+def refuse_other_names(state: WorkspaceState, names: Mapping[str, str]) -> None:
+    for key, value in names.items():
+        kept = getattr(state.settings, key)
+        if kept != value:
+            message = f"the workspace in {state.root} has {key} {kept!r}, not {value!r}: use another root, or delete it"
+            raise WorkspaceError(message, status=409)

@@ -261,6 +261,35 @@ def test_a_second_process_does_not_serve_the_same_folder(in_tmp: Path) -> None:
     LocalWorkspace("root").start().stop()
 
 
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({"nam": "x"}, "a workspace has no 'nam'; it has name, subscription"),
+        ({"name": "a b"}, "name 'a b' will not do"),
+        ({"resource_group": "../x"}, "resource_group '../x' will not do"),
+    ],
+)
+def test_names_that_cannot_be_are_refused(in_tmp: Path, names: dict[str, str], message: str) -> None:
+    with pytest.raises(WorkspaceError, match=message):
+        LocalWorkspace("root", **names)
+
+
+def test_a_kept_workspace_keeps_its_names(in_tmp: Path) -> None:
+    with LocalWorkspace("root", name="first", subscription="s-1") as workspace:
+        assert workspace.client().workspaces.get("first").name == "first"
+    with pytest.raises(WorkspaceError, match="has name 'first', not 'second'"):
+        LocalWorkspace("root", name="second").start()
+    with LocalWorkspace("root") as workspace:
+        assert workspace.client().subscription_id == "s-1"
+
+
+def test_a_start_that_was_cut_short_is_made_up_for(in_tmp: Path) -> None:
+    (in_tmp / "root").mkdir()
+    (in_tmp / "root" / "settings.json").touch()
+    with LocalWorkspace("root") as workspace:
+        assert computes(workspace.client()) == []
+
+
 def test_only_the_owner_reads_what_is_kept(in_tmp: Path) -> None:
     with LocalWorkspace("root") as workspace:
         assert workspace.root.stat().st_mode & 0o077 == 0
