@@ -5,11 +5,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from fl_kit.errors import FlKitError
 from fl_kit.messages import State
 from fl_kit.protocols import Run
+from fl_kit.standardize import Standardize
 from fl_kit.tensors import digest
-from fl_kit.tracking.model import NotExportable, example_of, model_of, save_pt2, save_weights, zeros_like
+from fl_kit.tracking.model import ROWS, NotExportable, example_of, model_of, save_pt2, save_weights, zeros_like
 from fl_kit.tracking.names import params, tags
 from fl_kit.tracking.record import Record, of_run
 
@@ -31,7 +35,7 @@ def register(run: Run, client: Any, name: str, *, example: Any = None, weights_o
     client        an `azure.ai.ml.MLClient`
     name          letters, digits, `-`, `_` and `.`, at most 255
     example       an input of the right form, whose values are not kept; not needed where the task has `example()`,
-                  or where a silo's rows are on this machine
+                  where a silo's rows are on this machine, or where the model begins with Standardize or a Linear
     weights_only  register parameters as safetensors and the task's source instead, for a model that torch.export
                   cannot trace
 
@@ -55,8 +59,7 @@ def export(record: Record, state: State, folder: Path, example: Any) -> None:
     """Write the MLflow model; raises NotExportable with the cure."""
     try:
         module = model_of(record, state)
-        form = example_of(record) if example is None else zeros_like(example)
-        save_pt2(module, form, folder)
+        save_pt2(module, form_of_input(record, module) if example is None else zeros_like(example), folder)
     except Exception as error:
         known = isinstance(error, FlKitError)
         reason = str(error) if known else f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
@@ -64,6 +67,31 @@ def export(record: Record, state: State, folder: Path, example: Any) -> None:
             f"the model of run {record.id} cannot become an MLflow model: {reason}. Pass example=, an input of the "
             "right form, or weights_only=True to register the parameters alone"
         ) from error
+
+
+def form_of_input(record: Record, module: nn.Module) -> Any:
+    """Zeros in the form of the model's input.
+
+    Told by the task's own example, a silo's rows if they are here, or else what the first layer says of itself.
+    Raises NotExportable if none of them tells.
+    """
+    try:
+        return example_of(record)
+    except NotExportable:
+        width = input_width(module)
+        if width is None:
+            raise
+        kinds = [value.dtype for value in module.parameters() if value.is_floating_point()]
+        return torch.zeros(ROWS, width, dtype=kinds[0] if kinds else torch.float32)
+
+
+def input_width(module: nn.Module) -> int | None:
+    """How many numbers a row of the input has, if the model is a chain that begins with Standardize or a Linear."""
+    while isinstance(module, nn.Sequential) and len(module):
+        module = module[0]
+    if isinstance(module, Standardize):
+        return module.features
+    return module.in_features if isinstance(module, nn.Linear) else None
 
 
 def upload(client: Any, name: str, folder: Path, kind: str, record: Record, state: State) -> Any:

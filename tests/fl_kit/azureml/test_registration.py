@@ -11,10 +11,12 @@ import pytest
 import torch
 from azure.core.exceptions import HttpResponseError
 from safetensors.torch import load_file
+from torch import nn
 
-from fl_kit.azureml.registration import register
+from fl_kit.azureml.registration import input_width, register
 from fl_kit.errors import FlKitError
 from fl_kit.silo import Federation, Silo
+from fl_kit.standardize import Standardize
 from fl_kit.strategies import FedProx
 from fl_kit.tracking.model import NotExportable
 from sim.azureml import LocalWorkspace
@@ -126,15 +128,54 @@ def far(run: SimulatedRun) -> SimulatedRun:
     return run
 
 
+WRAPPED = """
+
+class Wrapped(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(WIDTH, 1, dtype=torch.float64)
+
+    def forward(self, inputs):
+        return self.inner(inputs)
+
+
+def model():
+    return Wrapped()
+"""
+
+
 def test_rows_that_are_elsewhere_need_an_example(tmp_path: Path, registry: Registry) -> None:
-    run = far(finished(tmp_path))
+    run = far(finished(tmp_path, write_task(tmp_path, LINEAR.read_text() + WRAPPED)))
     with pytest.raises(NotExportable, match=r"the form of the model's input is not known here.*Pass example="):
         register(run, registry, "heart")
     assert registry.models.model is None
     register(run, registry, "heart", example=torch.ones(1, 3, dtype=torch.float64))
     rows = random_rows(7, 3, seed=5)
+    params = {name.removeprefix("inner."): value.numpy() for name, value in run.state().params.items()}
+    loaded = mlflow.pyfunc.load_model(str(registry.models.kept))
+    np.testing.assert_allclose(loaded.predict(rows), rows @ params["weight"].T + params["bias"], rtol=1e-12)
+
+
+def test_a_first_layer_tells_the_form(tmp_path: Path, registry: Registry) -> None:
+    run = far(finished(tmp_path))
+    register(run, registry, "heart")
+    rows = random_rows(7, 3, seed=5)
     loaded = mlflow.pyfunc.load_model(str(registry.models.kept))
     np.testing.assert_allclose(loaded.predict(rows), by_hand(run, rows), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("module", "width"),
+    [
+        (nn.Linear(4, 1), 4),
+        (nn.Sequential(nn.Sequential(Standardize(5, flag_missing=True)), nn.Linear(10, 1)), 5),
+        (nn.Sequential(nn.Conv1d(3, 1, 1), nn.Linear(4, 1)), None),
+        (nn.Sequential(nn.Flatten(), nn.Linear(4, 1)), None),
+        (nn.Sequential(), None),
+    ],
+)
+def test_only_two_layers_tell_it(module: nn.Module, width: int | None) -> None:
+    assert input_width(module) == width
 
 
 def test_the_tasks_own_example_will_do(tmp_path: Path, registry: Registry) -> None:
