@@ -54,7 +54,7 @@ class Forge:
             "folder": str(launch.folder),
             "variables": dict(launch.variables),
             "log": str(launch.log),
-            "view": view and {"readable": [*map(str, view.readable)], "writable": [*map(str, view.writable)]},
+            "view": view and {name: [*map(str, paths)] for name, paths in vars(view).items()},
         }
         process = ForgedProcess()
         with self._lock:

@@ -113,7 +113,6 @@ def work(request: dict) -> int:  # type: ignore[type-arg]
     random.seed()  # noqa: TID251  a process of its own has a generator of its own; the copy must not repeat
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()
-    gc.unfreeze()
     code = run_python(request["arguments"])
     threading._shutdown()  # type: ignore[attr-defined]  # what Python itself does at its end; there is no public way
     atexit._run_exitfuncs()

@@ -20,6 +20,11 @@ class Launcher:
         usable = can_fork() and self.isolation != "bubblewrap"
         self._forge = Forge(host_variables(), warm) if usable else None
 
+    @property
+    def lays_over(self) -> bool:
+        """Whether a view's `code` is shown where the step may change it; otherwise the step needs a copy of its own."""
+        return self.isolation == "namespaces" and self._forge is not None
+
     def warm_up(self) -> None:
         """Let the warm process server import already."""
         if self._forge is not None:

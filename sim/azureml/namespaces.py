@@ -13,6 +13,7 @@ It is loaded by path into the warm process server, which must not import anythin
 import ctypes
 import glob
 import os
+import shutil
 import signal
 import struct
 import sys
@@ -45,7 +46,7 @@ def run_apart(view: dict[str, list[str]], what: object) -> int:
     """Call `what()` in a process apart that sees only the view; gives its exit status.
 
     The caller must have one thread. `view` has the lists "readable" and "writable": absolute paths, shown where they
-    are. Raises OSError in this process if namespaces cannot be made.
+    are; and "code": nothing, or a folder, where to show it, and an empty folder for what is changed there. Raises OSError in this process if namespaces cannot be made.
     """
     user, group = os.geteuid(), os.getegid()
     check(libc.unshare(NEW_USER | NEW_MOUNTS | NEW_PIDS | NEW_IPC), "unshare")
@@ -81,10 +82,25 @@ def build_root(view: dict[str, list[str]]) -> None:
     paths = [(path, False) for path in view["readable"]] + [(path, True) for path in view["writable"]]
     for path, writable in sorted(paths, key=lambda entry: entry[0].count("/")):
         show(path, writable=writable)
+    if view.get("code"):
+        lay_over(*view["code"])
     check(libc.umount2(OLD.encode(), DETACH), "umount")
     os.rmdir(OLD)
     mount("none", "/", flags=BIND | REMOUNT | READ_ONLY | NO_SUID | NO_DEV)
     os.chdir(folder if os.path.isdir(folder) else "/")
+
+
+def lay_over(source: str, target: str, changes: str) -> None:
+    """Show a folder at another place, where it may be changed without changing the folder itself."""
+    for name in ("upper", "scratch"):
+        os.mkdir(f"{OLD}{changes}/{name}")
+    layers = f"lowerdir={OLD}{source},upperdir={OLD}{changes}/upper,workdir={OLD}{changes}/scratch"
+    os.makedirs(target, exist_ok=True)
+    try:
+        mount("overlay", target, "overlay", NO_SUID | NO_DEV, f"{layers},userxattr")
+    except OSError:  # not on every kernel, nor on every file system
+        mount("tmpfs", target, "tmpfs", NO_SUID | NO_DEV, "mode=755")
+        shutil.copytree(OLD + source, target, dirs_exist_ok=True)
 
 
 def show_system() -> None:

@@ -13,10 +13,14 @@ from typing import Protocol
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """What a process may see beside the system and the interpreter: absolute paths, shown where they are."""
+    """What a process may see beside the system and the interpreter: absolute paths, shown where they are.
+
+    code  nothing, or a folder, where it is shown to be changed freely, and an empty folder that takes the changes
+    """
 
     readable: tuple[Path, ...] = ()
     writable: tuple[Path, ...] = ()
+    code: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

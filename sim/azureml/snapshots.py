@@ -24,11 +24,9 @@ def check_code(state: WorkspaceState, code: str) -> None:
 
 
 def copy_code(state: WorkspaceState, code: str, target: Path) -> None:
-    """Make a folder that holds the code, compiled; an empty one if there is none."""
-    if not code:
-        target.mkdir(parents=True)
-        return
-    shutil.copytree(prepared(state, code), target)
+    """Fill a folder with the code, compiled; it stays empty if there is none."""
+    if code:
+        shutil.copytree(prepared(state, code), target, dirs_exist_ok=True)
 
 
 def prepared(state: WorkspaceState, code: str) -> Path:

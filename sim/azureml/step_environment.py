@@ -26,7 +26,7 @@ class StepPlace:
     """Where a step runs, and with what.
 
     run, job  ids of the step's own record and of the job's
-    folder    the step's own: `work` is where it starts, `home` and `temporary` lie beside it
+    folder    the step's own: `work` is where it starts; `home`, `temporary`, and `changes` of its code lie beside it
     inputs    name → path, or the value as text; what is absent is not in it
     outputs   name → path
     """
@@ -49,6 +49,10 @@ class StepPlace:
     @property
     def temporary(self) -> Path:
         return self.folder / "temporary"
+
+    @property
+    def changes(self) -> Path:
+        return self.folder / "changes"
 
 
 def host_variables() -> dict[str, str]:

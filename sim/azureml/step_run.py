@@ -16,7 +16,7 @@ from sim.azureml.job_step import JobStep, Value, command_line
 from sim.azureml.launcher import Launcher
 from sim.azureml.places import path_of, short_uri
 from sim.azureml.processes import Launch, Process, View
-from sim.azureml.snapshots import copy_code
+from sim.azureml.snapshots import copy_code, prepared
 from sim.azureml.state import WorkspaceState
 from sim.azureml.step_environment import StepPlace, bundle, rank_variables, step_variables
 
@@ -25,6 +25,9 @@ WATCH = 0.05
 
 SILENCE = 0.5
 """Seconds for which a lost step does not respond before it counts as failed; minutes on AzureML."""
+
+TEMPORARY = ("work", "home", "temporary", "changes")
+"""A step's folders that are gone when it has ended."""
 
 TOLD = 4000
 """Characters of the log's end that an error repeats."""
@@ -56,8 +59,7 @@ class StepRun:
         except WorkspaceError as error:
             runs.fail(self.state, self.run, str(error), code=error.code)
         finally:
-            for name in ("work", "home", "temporary"):
-                shutil.rmtree(self.folder / name, ignore_errors=True)
+            self._tidy()
         return runs.status_of(self.state, self.run)
 
     @property
@@ -109,12 +111,20 @@ class StepRun:
             inputs={**values, **inputs},
             outputs=outputs,
         )
-        for folder in (place.work, place.home, place.temporary):
-            shutil.rmtree(folder, ignore_errors=True)
-        copy_code(self.state, self.step.code, place.work)
-        for folder in (place.home, place.temporary, self.folder / "user_logs"):
-            folder.mkdir(parents=True, exist_ok=True)
+        self._tidy()
+        for name in (*TEMPORARY, "user_logs"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        if not self._laid_over:
+            copy_code(self.state, self.step.code, place.work)
         return place
+
+    def _tidy(self) -> None:
+        """Remove what a step leaves beside its logs."""
+        scratch = self.folder / "changes" / "scratch" / "work"
+        if scratch.exists():
+            scratch.chmod(0o700)  # the kernel leaves it closed to everybody
+        for name in TEMPORARY:
+            shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def _mounted(self, name: str, place: Place) -> Path:
         path = path_of(self.state, place)
@@ -138,7 +148,7 @@ class StepRun:
         """The step's processes: one, or one for each rank."""
         line = command_line(self.step, place.inputs, place.outputs)
         variables = step_variables(self.state, self.step, place)
-        world = self.step.instances * self.step.processes
+        world = self._world
         port = free_port() if world > 1 else 0
         return [
             self.launcher.start(
@@ -162,7 +172,17 @@ class StepRun:
         return View(
             readable=(*inputs, bundle(self.state)),
             writable=(*outputs, place.work, place.home, place.temporary),
+            code=(prepared(self.state, self.step.code), place.work, place.changes) if self._laid_over else (),
         )
+
+    @property
+    def _laid_over(self) -> bool:
+        """Whether the step's code is shown through its view; ranks that share a folder share a copy."""
+        return self.launcher.lays_over and bool(self.step.code) and self._world == 1
+
+    @property
+    def _world(self) -> int:
+        return self.step.instances * self.step.processes
 
     def _watch(self, processes: list[Process], fault: Fault | None) -> int | str:
         """The exit status, or why the step was ended: "canceled", "timeout", "preempted", "step lost"."""
