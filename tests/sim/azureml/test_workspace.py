@@ -32,13 +32,22 @@ def files(folder: Path) -> dict[str, str]:
 # Pointing clients at it.
 
 
-def test_code_written_for_azure_finds_it(in_tmp: Path) -> None:
+def test_code_written_for_azure_finds_it_and_calls_nobody_else(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from azure.ai.ml import MLClient
     from azure.identity import DefaultAzureCredential
 
-    with LocalWorkspace.for_federation(two_silos(in_tmp), "root"):
+    called: set[Any] = set()
+    connect = socket.socket.connect
+
+    def note(self: socket.socket, address: Any) -> None:
+        called.add(address)
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", note)
+    with LocalWorkspace.for_federation(two_silos(in_tmp), "root") as workspace:
         client = MLClient.from_config(DefaultAzureCredential(), enable_telemetry=False)
         assert computes(client) == ["alpha", "arc-1", "orchestrator"]
+        assert called == {("127.0.0.1", workspace.state.settings.port)}
 
 
 def test_the_environment_is_as_before_afterwards(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
