@@ -1,11 +1,11 @@
 """A step of the plan as AzureML's command: what it runs, reads, writes, and where. Plain data, as its YAML has it."""
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
 from fl_kit.azureml.environment import conda_of, image_of, is_registered
 from fl_kit.azureml.identity import check_identity
+from fl_kit.azureml.locality import locate
 from fl_kit.azureml.phases import Phase
 from fl_kit.job import Job
 from fl_kit.plan import ORCHESTRATOR, Step
@@ -13,7 +13,6 @@ from fl_kit.silo import Federation, Party, Silo
 
 FOLDER = {"type": "uri_folder"}
 TEXT = {"type": "string"}
-ASSET = re.compile(r"[\w.-]+(:[\w.-]+|@[\w.-]+)")
 BUNDLE = "bundle"
 """The bundle's folder in the code of a step; beside it, AzureML writes what is its own."""
 
@@ -144,14 +143,15 @@ def may_lack(name: str, terms: Terms) -> bool:
 
 def data_type(data: str) -> dict[str, str]:
     """A folder that AzureML brings to the step, or the plain path of a volume that is mounted there."""
-    return FOLDER if data.startswith("azureml:") or ASSET.fullmatch(data) else TEXT
+    return FOLDER if locate(data).kind in ("datastore", "asset", "storage") else TEXT
 
 
 def data_value(data: str) -> Any:
     """A silo's data as the value of an input."""
     if data_type(data) is TEXT:
         return data
-    return {**FOLDER, "path": data if data.startswith("azureml:") else f"azureml:{data}"}
+    short = locate(data).kind == "asset" and not data.lower().startswith("azureml:")
+    return {**FOLDER, "path": f"azureml:{data}" if short else data}
 
 
 def resources_of(party: Party) -> dict[str, Any]:

@@ -163,6 +163,9 @@ def test_each_form_of_a_silos_data():
     assert inputs["asset_data"] == {"type": "uri_folder", "path": "azureml:heart:3"}
     assert inputs["mounted_data"] == "/mnt/data"
     assert inputs["path_data"]["path"] == "azureml://datastores/path_store/paths/data/"
+    for url in ("https://acc.blob.core.windows.net/box/x", "AzureML://datastores/s_store/paths/x", "azureml:heart:3"):
+        compiled_url = compiled(terms(federation(silo("s", data=url)))).job["jobs"]["round_001"]["inputs"]
+        assert compiled_url["s_data"] == {"type": "uri_folder", "path": url}
 
 
 def test_a_version_follows_from_what_a_component_says_not_from_where_it_lies():
