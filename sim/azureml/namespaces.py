@@ -46,7 +46,8 @@ def run_apart(view: dict[str, list[str]], what: object) -> int:
     """Call `what()` in a process apart that sees only the view; gives its exit status.
 
     The caller must have one thread. `view` has the lists "readable" and "writable": absolute paths, shown where they
-    are; and "code": nothing, or a folder, where to show it, and an empty folder for what is changed there. Raises OSError in this process if namespaces cannot be made.
+    are; and "code": nothing, or a folder, where to show it, and an empty folder for what is changed there.
+    Raises OSError in this process if namespaces cannot be made.
     """
     user, group = os.geteuid(), os.getegid()
     check(libc.unshare(NEW_USER | NEW_MOUNTS | NEW_PIDS | NEW_IPC), "unshare")
