@@ -1,5 +1,6 @@
 """Who may read and write where, and that no spelling of a path goes around it."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
@@ -8,10 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fl_kit.azureml.layout import Layout
 from fl_kit.azureml.locality import Breach, Location, breaches, locate, same_storage
+from fl_kit.azureml.nodes import Terms
+from fl_kit.azureml.pipeline import Pipeline, compile_pipeline
 from fl_kit.plan import Plan, Step
 from fl_kit.silo import Federation, Orchestrator, Silo
 from fl_kit.strategies import FedAvg, Scaffold
+from tests.tasks import LINEAR, job
 
 LONG = "azureml://subscriptions/s-1/resourcegroups/g/workspaces/w/datastores/"
 
@@ -239,3 +244,41 @@ def test_fifty_rounds_are_told_once() -> None:
 def test_a_location_shows_what_was_written() -> None:
     assert locate(quote("azureml://datastores/x y/paths/z", safe=":/")).datastore == "x y"
     assert isinstance(locate("x"), Location)
+
+
+# what is really submitted
+
+
+def touched(pipeline: Pipeline) -> Iterator[tuple[str, str, str]]:
+    """(compute, "inputs" or "outputs", address) for every address that a node of the submitted pipeline binds."""
+    for call in pipeline.job["jobs"].values():
+        component = pipeline.components[call["component"].removeprefix("azureml:")]
+        for node in component["jobs"].values():
+            for way in ("inputs", "outputs"):
+                for bound in node.get(way, {}).values():
+                    name = str(bound).removeprefix("${{parent." + way + ".").removesuffix("}}")
+                    given = call[way].get(name)
+                    address = given.get("path", "") if isinstance(given, dict) else ""
+                    if address.startswith("azureml:"):
+                        yield node["compute"].removeprefix("azureml:"), way, address
+
+
+@pytest.mark.parametrize("min_silos", [None, 1])
+def test_no_compute_is_given_an_address_of_another_silo(min_silos: int | None) -> None:
+    """Read from the compiled pipeline alone: what its nodes bind, whatever the plan and the layout say."""
+    made = federation()
+    asked = job(LINEAR, Scaffold(lr=0.1), 3, min_silos=min_silos)
+    terms = Terms(job=asked, federation=made, code="code", digest="0" * 64, deadline=None, threads=1)
+    pipeline = compile_pipeline(terms, Layout("run-1", asked.plan(made), made))
+    seen = {(compute, way, locate(address).datastore) for compute, way, address in touched(pipeline)}
+    assert seen == {
+        ("a-cpu", "inputs", "a_store"),
+        ("a-cpu", "outputs", "a_store"),
+        ("a-cpu", "outputs", "hub_store"),
+        ("b-cpu", "inputs", "b_store"),
+        ("b-cpu", "outputs", "b_store"),
+        ("b-cpu", "outputs", "hub_store"),
+        ("hub", "outputs", "hub_store"),
+    }
+    private = [address for _, _, address in touched(pipeline) if "memory" in address and "hub_store" in address]
+    assert private == []
