@@ -180,6 +180,17 @@ def test_what_is_sent_again_after_a_lost_answer_counts_once(server: Server, clie
     batch = {"run_id": run, "metrics": [{"key": "x", "value": 0.5, "timestamp": 7, "step": 1}]}
     assert [server.call("/api/2.0/mlflow/runs/log-batch", batch)[0] for _ in range(3)] == [200] * 3
     assert len(client.get_metric_history(run, "x")) == 1
+    file = server.state.root / "mlflow" / "figures" / f"{run}.jsonl"
+    assert len(file.read_text().splitlines()) == 1
+
+
+def test_a_figure_of_a_run_that_is_said_again_of_its_model_counts_once(client: "MlflowClient", run: str) -> None:
+    model = client.create_logged_model("0", source_run_id=run)
+    for of_model in (None, model.model_id):
+        client.log_metric(run, "x", 0.5, timestamp=7, step=1, model_id=of_model)
+    client.log_metric(run, "y", 0.5, timestamp=7, step=1)
+    assert len(client.get_metric_history(run, "x")) == 1
+    assert [metric.key for metric in client.get_logged_model(model.model_id).metrics] == ["x"]
 
 
 def test_a_history_in_pages_goes_on_where_it_ended(server: Server, client: "MlflowClient", run: str) -> None:
@@ -199,6 +210,8 @@ def test_a_history_in_pages_goes_on_where_it_ended(server: Server, client: "Mlfl
     # What is logged meanwhile, though of an earlier step and time, does not move what comes later.
     client.log_metric(run, "x", 1.0, step=-1, timestamp=1)
     assert page(token) == ([6, -1], "")
+    client.log_metric(run, "x", 1.0, step=9)
+    assert page(token) == ([6, -1, 9], "")
 
 
 def test_a_history_of_several_runs_in_one_call(server: Server, client: "MlflowClient") -> None:
