@@ -7,7 +7,6 @@ file of another size, is an unfinished message and is refused.
 import errno
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, TypeAlias, TypeVar
 from torch import Tensor
 
 from fl_kit.errors import MessageError
+from fl_kit.files import sync, write_text
 from fl_kit.tensors import Tensors, norm
 
 Groups: TypeAlias = dict[str, Tensors]
@@ -264,25 +264,3 @@ def read_meta(folder: Path) -> dict[str, Any]:
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise MessageError(f"{file} is not of format {FORMAT}")
     return meta
-
-
-def write_text(path: Path, text: str, *, durable: bool = False) -> None:
-    """Write a text file whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    if durable:
-        sync(partial)
-    partial.replace(path)
-    if durable:
-        sync(path.parent)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file's bytes (or a folder's names) are on the disk."""
-    if path.is_dir() and os.name == "nt":
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

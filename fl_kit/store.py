@@ -18,8 +18,9 @@ from typing import Any, Protocol
 
 from fl_kit.errors import FlKitError, MessageError, RunNotFound, StoreError
 from fl_kit.events import EventLog
+from fl_kit.files import write_text
 from fl_kit.job import Job
-from fl_kit.messages import Groups, Memory, State, complete, read, read_meta, write, write_text
+from fl_kit.messages import Groups, Memory, State, complete, read, read_meta, write
 from fl_kit.plan import Plan, round_name
 from fl_kit.silo import Federation, nearest
 

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from fl_kit.errors import TrackingError
-from fl_kit.messages import write_text
+from fl_kit.files import write_text
 
 FILE = "tracking.json"
 FORMAT = 1

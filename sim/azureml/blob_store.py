@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from fl_kit.messages import write_text
+from fl_kit.files import write_text
 from sim.azureml.errors import WorkspaceError
 from sim.azureml.state import WorkspaceState
 

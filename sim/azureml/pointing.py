@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
-from fl_kit.messages import write_text
+from fl_kit.files import write_text
 from sim.azureml.identity import cloud_name, identity_secret
 from sim.azureml.state import Settings, WorkspaceState
 from sim.azureml.tokens import bearer

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from fl_kit.messages import write_text
+from fl_kit.files import write_text
 from sim.azureml.errors import WorkspaceError
 from sim.azureml.faults import Faults
 

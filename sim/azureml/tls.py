@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from fl_kit.messages import write_text
+from fl_kit.files import write_text
 
 YEARS = 2
 RENEW = datetime.timedelta(days=30)
