@@ -138,7 +138,9 @@ class Feed:
             yield metric_event(round=entry.step, party=party, metric=metric, value=entry.value, time=time)
 
     def _phases_done(self, index: int, time: float) -> Iterator[Event]:
-        """A phase is done, and so is every one before it, whether it could say so or not."""
+        """A phase that made a state is done, and so is every one before it, whether it could say so or not."""
+        if "state" not in self.phases[index].steps[-1].outputs and self.done < index - 1 and not self.ended:
+            return
         for done in range(self.done + 1, index + 1):
             if "state" in self.phases[done].steps[-1].outputs:
                 yield self._lifecycle(ROUND_COMPLETED, done, time, {"seconds": round(time - self._done_at, 3)})

@@ -1,0 +1,153 @@
+"""The backend without a workspace: settings, what is refused before anything is sent, what a run is called there."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fl_kit import Federation, Orchestrator, Silo
+from fl_kit.azureml.backend import AzureML, new_id
+from fl_kit.azureml.nodes import BUNDLE
+from fl_kit.azureml.pipeline import Pipeline
+from fl_kit.azureml.submissions import Submission, Submissions, job_name
+from fl_kit.azureml.workspace import Workspace
+from fl_kit.bundle import verify
+from fl_kit.errors import FederationError, IncompatibleError, RunNotFound, StoreError
+from fl_kit.store import FolderStore
+from tests.sim.small import job
+
+
+@dataclass
+class Job:
+    name: str
+    tags: dict[str, str] | None
+
+
+@dataclass
+class Client:
+    """What submissions ask of a client, and the pipelines that were submitted."""
+
+    workspace_name: str = "ws"
+    sent: list[Pipeline] = field(default_factory=list)
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> Client:
+    made = Client()
+
+    def submit(client: Client, pipeline: Pipeline, folder: Path) -> None:
+        client.sent.append(pipeline)
+
+    def find(self: Workspace, name: str) -> Any:
+        return next((Job(p.job["name"], dict(p.job["tags"])) for p in made.sent if p.job["name"] == name), None)
+
+    monkeypatch.setattr("fl_kit.azureml.submissions.submit", submit)
+    monkeypatch.setattr(Workspace, "job", find)
+    return made
+
+
+@pytest.fixture
+def silos() -> Federation:
+    two = (Silo(name=name, data=f"azureml://datastores/{name}/paths/d/", compute=name, datastore=name) for name in "ab")
+    return Federation(silos=tuple(two), orchestrator=Orchestrator(compute="o", datastore="o"))
+
+
+def submissions(client: Client, silos: Federation, folder: Path, **settings: Any) -> Submissions:
+    asked = job(rounds=5)
+    environment = {"threads": 1, "deadline": None, "rounds_per_pipeline": None, **settings}
+    store = FolderStore.create(folder / "r", asked, asked.plan(silos), silos, environment)
+    return Submissions(Workspace(client), "r", store, "")
+
+
+@pytest.mark.parametrize("setting", [{"threads": 0}, {"deadline": 0}, {"deadline": 1.5}, {"rounds_per_pipeline": -1}])
+def test_settings_out_of_their_range(setting):
+    (name,) = setting
+    with pytest.raises(IncompatibleError, match=rf"AzureML\({name}="):
+        AzureML(None, **setting)
+
+
+def test_a_federation_without_places_is_refused_before_anything_is_written(tmp_path, silos):
+    bare = Federation(silos=tuple(Silo(name=name, data="x") for name in "ab"))
+    with pytest.raises(FederationError, match="a: no compute"):
+        AzureML(Client(), folder=tmp_path / "runs").start(job(), bare)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_all_rounds_are_one_pipeline_named_as_the_run(client, silos, tmp_path):
+    found = submissions(client, silos, tmp_path)
+    found.submit(0)
+    (pipeline,) = client.sent
+    assert pipeline.job["name"] == "r"
+    assert len(pipeline.job["jobs"]) == 7
+    assert verify(found.store.folder / "code" / BUNDLE).job().rounds == 5
+
+
+@pytest.mark.parametrize(
+    ("limit", "sizes"), [(1, [2, 1, 1, 1, 2]), (2, [3, 2, 2]), (4, [5, 2]), (5, [7]), (9, [7]), (None, [7])]
+)
+def test_chunks_hold_so_many_rounds_and_the_report_goes_along_with_the_last(client, silos, tmp_path, limit, sizes):
+    found = submissions(client, silos, tmp_path, rounds_per_pipeline=limit)
+    first = 0
+    while first < len(found.phases):
+        first = found.submit(first).last
+    assert [len(pipeline.job["jobs"]) for pipeline in client.sent] == sizes
+    names = [name for pipeline in client.sent for name in pipeline.job["jobs"]]
+    assert names == [phase.name for phase in found.phases]
+
+
+def paths(pipeline: Pipeline) -> set[str]:
+    return {out["path"] for call in pipeline.job["jobs"].values() for out in call["outputs"].values()}
+
+
+def test_what_is_submitted_again_has_places_of_its_own_and_begins_with_the_newest_state(client, silos, tmp_path):
+    found = submissions(client, silos, tmp_path)
+    found.submit(0)
+    found.submit(3, resumed=True)
+    found.submit(5, resumed=True)
+    assert [made.attempt for made in found.made] == [0, 2, 3]
+    first, second, third = client.sent
+    assert not paths(first) & paths(second) | paths(second) & paths(third)
+    begins = [next(iter(pipeline.job["jobs"].values()))["inputs"]["state"]["path"] for pipeline in (second, third)]
+    assert "/round_002/orchestrator/state/" in begins[0]
+    assert "/round_004-2/orchestrator/state/" in begins[1]
+
+
+def test_another_kernel_finds_every_submission_by_the_id_alone(client, silos, tmp_path):
+    found = submissions(client, silos, tmp_path)
+    found.submit(0)
+    found.submit(3, resumed=True)
+    again = Submissions(Workspace(client), "r", found.store, "").find()
+    assert again.made == found.made
+    assert again.places("round_003/orchestrator/aggregate:state") == found.places(
+        "round_003/orchestrator/aggregate:state"
+    )
+    assert [job_name("r", number) for number in (1, 2, 3)] == ["r", "r-2", "r-3"]
+
+
+@pytest.mark.parametrize("tags", [None, {}, {"fl_kit.phases": "a-b"}, {"fl_kit.phases": "1-2"}])
+def test_a_job_that_fl_kit_did_not_make(tags):
+    with pytest.raises(StoreError, match="job x is no run of fl-kit"):
+        Submission.of_job(1, Job("x", tags))
+
+
+def test_a_run_that_was_never_submitted_here(client, silos, tmp_path):
+    submissions(client, silos, tmp_path / "runs")
+    with pytest.raises(RunNotFound, match="never submitted to workspace ws"):
+        AzureML(client, folder=tmp_path / "runs").attach("r")
+
+
+def test_a_bundle_that_was_changed_is_not_sent_again(client, silos, tmp_path):
+    found = submissions(client, silos, tmp_path)
+    found.submit(0)
+    source = next((found.store.folder / "code" / BUNDLE / "task").iterdir())
+    source.write_text(source.read_text() + "\n# changed\n")
+    with pytest.raises(Exception, match=f"{source.name} was changed"):
+        found.submit(3)
+
+
+def test_ids_sort_by_time_and_are_names_that_azureml_takes():
+    found = new_id("my task: größe/…")
+    assert found.replace("-", "").isalnum()
+    assert found.isascii()
+    assert new_id("a") != new_id("a")
