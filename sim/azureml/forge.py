@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sim.azureml.errors import WorkspaceError
@@ -21,7 +22,19 @@ WARM = ("torch", "torch.optim", "numpy", "safetensors.torch", "pandas")
 READ_AT_IMPORT = ("OMP_", "MKL_", "KMP_", "OPENBLAS_", "NUMEXPR_", "PYTHON", "LD_", "TORCH", "CUDA_", "NVIDIA_")
 """Variables that take effect while Python or torch start; a step that sets one differently starts cold."""
 
+HANDLED = frozenset({"PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"})
+"""Of these, the ones that the server itself heeds in a warm process."""
+
 INTERPRETERS = frozenset({"python", "python3"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One plain call of Python: where, with which further variables, and what follows `python`."""
+
+    folder: str = "."
+    variables: Mapping[str, str] = field(default_factory=dict)
+    arguments: tuple[str, ...]
 
 
 class Forge:
@@ -46,11 +59,12 @@ class Forge:
 
     def launch(self, launch: Launch) -> "ForgedProcess":
         """Start a process; raises WorkspaceError if the server cannot be reached."""
-        arguments = python_arguments(launch.command) if self.warm_for(launch.variables) else None
-        view = launch.view
+        call, view = python_call(launch.command), launch.view
+        if call is not None and not self.warm_for({**launch.variables, **call.variables}):
+            call = None
         request = {
             "command": launch.command,
-            "arguments": arguments,
+            "call": call and {**vars(call)},
             "folder": str(launch.folder),
             "variables": dict(launch.variables),
             "log": str(launch.log),
@@ -72,7 +86,9 @@ class Forge:
     def warm_for(self, variables: Mapping[str, str]) -> bool:
         """Whether a step with these variables may start from what is imported already."""
         return all(
-            self._variables.get(name) == value for name, value in variables.items() if name.startswith(READ_AT_IMPORT)
+            self._variables.get(name) == value
+            for name, value in variables.items()
+            if name.startswith(READ_AT_IMPORT) and name not in HANDLED
         )
 
     def close(self) -> None:
@@ -152,20 +168,25 @@ def can_fork() -> bool:
     return sys.platform == "linux" and hasattr(os, "fork")
 
 
-def python_arguments(command: str) -> list[str] | None:
-    """What follows `python` in a command that is one plain call of a module or script; None for any other."""
+def python_call(command: str) -> Call | None:
+    """The call that a command is, if it is one plain call of a module or script of Python; None for any other.
+
+    It may begin with `cd <folder> &&` and with variables, as in `cd bundle && A=1 python -m fl_kit.step …`.
+    """
     line = re.sub(r"\\\r?\n", " ", command).strip()
+    folder, variables = ".", {}
+    if match := re.match(r"cd\s+([\w./-]+)\s*&&\s*", line):
+        folder, line = match[1], line[match.end() :]
+    while match := re.match(r"([A-Za-z_]\w*)=([\w./:-]*)\s+", line):
+        variables[match[1]], line = match[2], line[match.end() :]
     if re.search(r"[\n\r;&|<>$`*?~#(){}\[\]!]", line):
         return None
     try:
         words = shlex.split(line)
     except ValueError:
         return None
-    if len(words) < 2 or words[0] not in INTERPRETERS:
+    rest = words[2:] if words[1:2] == ["-u"] else words[1:]
+    known = (rest[:1] == ["-m"] and len(rest) > 1) or (bool(rest) and rest[0].endswith(".py") and rest[0][0] != "-")
+    if not known or words[0] not in INTERPRETERS:
         return None
-    rest = words[1:]
-    if rest[0] == "-u":
-        rest = rest[1:]
-    if (rest[:1] == ["-m"] and len(rest) > 1) or (rest and rest[0].endswith(".py") and not rest[0].startswith("-")):
-        return rest
-    return None
+    return Call(folder=folder, variables=variables, arguments=tuple(rest))

@@ -106,14 +106,18 @@ def prepare(request: dict) -> None:  # type: ignore[type-arg]
 
 def work(request: dict) -> int:  # type: ignore[type-arg]
     """Become the step; gives its exit status."""
-    if request["arguments"] is None:
+    call = request["call"]
+    if call is None:
         os.execve("/bin/sh", ["sh", "-c", request["command"]], os.environ)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
     random.seed()  # noqa: TID251  a process of its own has a generator of its own; the copy must not repeat
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()
-    code = run_python(request["arguments"])
+    os.chdir(call["folder"])
+    os.environ.update(call["variables"])
+    sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
+    code = run_python(call["arguments"])
     threading._shutdown()  # type: ignore[attr-defined]  # what Python itself does at its end; there is no public way
     atexit._run_exitfuncs()
     sys.stdout.flush()
