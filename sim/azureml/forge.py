@@ -16,8 +16,9 @@ from pathlib import Path
 from sim.azureml.errors import WorkspaceError
 from sim.azureml.processes import Ended, Launch, kill_group
 
-WARM = ("torch", "torch.optim", "numpy", "safetensors.torch", "pandas")
-"""What the server imports beforehand, as far as it is installed: what most steps import first."""
+WARM = ("torch", "torch._dynamo", "numpy", "safetensors.torch", "pandas")
+"""What the server imports beforehand, as far as it is installed: what most steps import, some of it only when they
+first go backward through a model or make an optimizer."""
 
 READ_AT_IMPORT = ("OMP_", "MKL_", "KMP_", "OPENBLAS_", "NUMEXPR_", "PYTHON", "LD_", "TORCH", "CUDA_", "NVIDIA_")
 """Variables that take effect while Python or torch start; a step that sets one differently starts cold."""
