@@ -78,8 +78,8 @@ def compute_findings(federation: Federation, facts: Facts) -> Iterator[Finding]:
         compute = facts.computes.get(party.compute.lower())
         if compute is None:
             known = sorted(each.name for each in facts.computes.values())
-            yield fault(name, f"there is no compute {party.compute!r}{known_names(party.compute, known)}",
-                        "attach it to the workspace, or mend the name")  # fmt: skip
+            what = f"there is no compute {party.compute!r}{known_names(party.compute, known)}"
+            yield fault(name, what, "attach it to the workspace, or mend the name")
             continue
         yield from state_findings(name, compute)
         yield from instance_findings(name, party, compute)
@@ -95,11 +95,11 @@ def state_findings(name: str, compute: Any) -> Iterator[Finding]:
     if state and state != "Succeeded":
         shown = getattr(state, "value", state)
         errors = f": {compute.provisioning_errors}" if getattr(compute, "provisioning_errors", None) else ""
-        yield fault(name, f"its compute {compute.name!r} is not ready, its state is {shown}{errors}",
-                    "wait until it is provisioned, or attach it again")  # fmt: skip
+        what = f"its compute {compute.name!r} is not ready, its state is {shown}{errors}"
+        yield fault(name, what, "wait until it is provisioned, or attach it again")
     if kind(compute) not in (AML, KUBERNETES):
-        yield fault(name, f"its compute {compute.name!r} is a {compute.type}, which runs no steps of a federation",
-                    "use an AmlCompute cluster or a Kubernetes cluster")  # fmt: skip
+        what = f"its compute {compute.name!r} is a {compute.type}, which runs no steps of a federation"
+        yield fault(name, what, "use an AmlCompute cluster or a Kubernetes cluster")
 
 
 def kind(compute: Any) -> str:
@@ -147,8 +147,9 @@ def identity_findings(name: str, party: Party, compute: Any) -> Iterator[Finding
         yield fault(name, what, "write `managed`")
     if getattr(compute, "identity", None) is None:
         what = f"identity {party.identity!r}, and {compute.name!r} has none"
-        yield fault(name, what, f"az ml compute update --name {compute.name} --identity-type SystemAssigned, then give "
-                    "the identity the role Storage Blob Data Contributor on the party's container")  # fmt: skip
+        update = f"az ml compute update --name {compute.name} --identity-type SystemAssigned"
+        role = "give the identity the role Storage Blob Data Contributor on the party's container"
+        yield fault(name, what, f"{update}, then {role}")
 
 
 def datastore_findings(federation: Federation, facts: Facts) -> Iterator[Finding]:
@@ -162,8 +163,8 @@ def datastore_findings(federation: Federation, facts: Facts) -> Iterator[Finding
                 yield fault(name, why, "register the folder as an asset, or mend the name and version")
         for datastore in sorted(wanted - {""}):
             if datastore.lower() not in facts.datastores:
-                yield fault(name, f"there is no datastore {datastore!r}{known_names(datastore, known)}",
-                            "create it in the workspace, or mend the name")  # fmt: skip
+                what = f"there is no datastore {datastore!r}{known_names(datastore, known)}"
+                yield fault(name, what, "create it in the workspace, or mend the name")
 
 
 def mount_findings(federation: Federation, facts: Facts) -> Iterator[Finding]:

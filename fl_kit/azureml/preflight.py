@@ -74,9 +74,7 @@ def facts_of(client: Any, federation: Federation) -> tuple[Facts | None, list[Fi
 
 
 def workspace_findings(federation: Federation, facts: Facts) -> Iterable[Finding]:
-    checks = (
-        same_things, compute_findings, datastore_findings, mount_findings, environment_findings,
-    )  # fmt: skip
+    checks = (same_things, compute_findings, datastore_findings, mount_findings, environment_findings)
     return chain.from_iterable(each(federation, facts) for each in checks)
 
 
