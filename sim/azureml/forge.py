@@ -118,6 +118,7 @@ class Forge:
             env=self._variables,
             cwd="/",
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
         theirs.close()

@@ -18,6 +18,7 @@ import signal
 import struct
 import sys
 from pathlib import Path
+from typing import Any
 
 NEW_MOUNTS, NEW_IPC, NEW_USER, NEW_PIDS = 0x00020000, 0x08000000, 0x10000000, 0x20000000
 READ_ONLY, NO_SUID, NO_DEV, NO_EXEC, REMOUNT, BIND, RECURSIVE, PRIVATE = 1, 2, 4, 8, 32, 4096, 16384, 1 << 18
@@ -183,7 +184,7 @@ def check(result: int, what: str) -> None:
         raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
-libc = ctypes.CDLL(None, use_errno=True)
+libc: Any = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 if __name__ == "__main__":
     # A probe: can this machine do it? Exit status 0 if so.

@@ -1,5 +1,7 @@
 """Jobs run as processes: order, failures, limits, cancel, environment, restart."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ import pytest
 from sim.azureml import runs
 from sim.azureml.executor import Executor
 from sim.azureml.runs import CANCELED, COMPLETED, FAILED
+from sim.azureml.state import WorkspaceState
 from tests.sim.azureml.steps import (
     complaint,
     do,
@@ -299,6 +302,32 @@ def test_what_a_killed_workspace_left_is_failed_at_the_next_start_and_outputs_ar
         assert runs.status_of(state, "first") == COMPLETED
         assert text(state, "first", "w") == "kept"
         assert run(executor, "second", pipeline({"w": write("more")})) == COMPLETED
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from tests.sim.azureml.steps import executing, make_workspace, node, pipeline, submit
+with executing(make_workspace(Path(sys.argv[1]))) as executor:
+    submit(executor, "job", pipeline({"long": node("sleep 17.3205")}))
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere steps may outlive a workspace that is killed")
+def test_a_workspace_that_is_killed_takes_its_steps_along(tmp_path):
+    root = Path(__file__).parents[3]
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "root")], cwd=root)
+    try:
+        until(lambda: running("17.3205"), 60)
+    finally:
+        process.kill()
+        process.wait()
+    until(lambda: not running("17.3205"))
+    with executing(WorkspaceState.open(tmp_path / "root")) as executor:
+        assert executor.wait("job") == FAILED
+        code, message = complaint(records(executor.state, "job")[""])
+    assert (code, message) == ("WorkspaceStopped", "the workspace was stopped while this ran")
 
 
 def test_a_lost_process_server_fails_its_steps_and_the_next_job_has_a_new_one(tmp_path):
