@@ -348,7 +348,6 @@ def exported(text: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in told.stdout.split("\0") if line)
 
 
-@pytest.mark.slow
 def test_up_status_down(in_tmp: Path, root: Path) -> None:
     two_silos(in_tmp).save("federation.yaml")
     command = ("-m", "sim.azureml")
