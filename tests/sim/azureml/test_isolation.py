@@ -1,5 +1,6 @@
 """A step sees its own inputs, outputs and code, and nothing else: attacked with each kind of isolation there is."""
 
+import json
 import os
 import subprocess
 import sys
@@ -203,3 +204,49 @@ def test_namespaces_need_no_privileges():
         command, input=script, user=65534, group=65534, extra_groups=[], cwd="/", check=False, capture_output=True
     )
     assert done.returncode == 0, done.stderr
+
+
+WITHOUT = """
+import importlib.util, json, os, pathlib, sys
+spec = importlib.util.spec_from_file_location("namespaces", sys.argv[1])
+namespaces = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(namespaces)
+mount = namespaces.mount
+
+def reluctant(source, target, kind="", *rest, **more):
+    if kind == sys.argv[2]:
+        raise OSError(1, "not here")
+    return mount(source, target, kind, *rest, **more)
+
+def look():
+    code = pathlib.Path("work/code.py")
+    before = code.read_text()
+    code.write_text("changed")
+    found = [before, code.read_text(), sorted(os.listdir("/proc"))]
+    pathlib.Path("out/found").write_text(json.dumps(found))
+    return 0
+
+namespaces.mount = reluctant
+here = os.getcwd()
+readable = json.loads(sys.argv[3])
+sys.exit(namespaces.run_apart({
+    "readable": readable, "writable": [f"{here}/out", f"{here}/work"],
+    "code": [f"{here}/source", f"{here}/work", f"{here}/changes"],
+}, look))
+"""
+
+
+@pytest.mark.skipif(available() != "namespaces", reason="no user namespaces on this machine")
+@pytest.mark.parametrize("kind", ["overlay", "proc", "nothing"])
+def test_what_a_kernel_does_not_offer_is_made_up_for(tmp_path, kind):
+    for name in ("out", "work", "source", "changes"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "source" / "code.py").write_text("original")
+    paths = json.dumps([str(path) for path in interpreter()])
+    command = [sys.executable, "-c", WITHOUT, namespaces.__file__, kind, paths]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    before, after, processes = json.loads((tmp_path / "out" / "found").read_text())
+    assert (before, after) == ("original", "changed")
+    assert (tmp_path / "source" / "code.py").read_text() == "original"
+    assert set(processes) <= set(namespaces.PROCESS_FILES) if kind == "proc" else "1" in processes
