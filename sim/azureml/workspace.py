@@ -137,7 +137,13 @@ class LocalWorkspace(Shown):
             "storage_endpoint": here["suffixes"]["storage"],
             "registry_discovery_endpoint": here["resourceManager"],
         }
-        settings = {"cloud": cloud_name(names), "cloud_metadata": metadata, "enable_telemetry": False, **settings}
+        settings = {
+            "cloud": cloud_name(names),
+            "cloud_metadata": metadata,
+            "enable_telemetry": False,
+            "show_progress": False,
+            **settings,
+        }
         return MLClient(LocalCredential(state), names.subscription, names.resource_group, names.name, **settings)
 
     def environment(self) -> dict[str, str]:
