@@ -1,6 +1,7 @@
 """What happened in a pipeline, read from its root MLflow run: one request tells whether anything did."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -66,6 +67,8 @@ class Feed:
         data, ended = run.get("data", {}), ENDED.get(run["info"]["status"], "")
         found = [*self._beginning(run["info"]), *self._figures(data, complete=bool(ended))]
         found += self._tags(data.get("tags", []))
+        if ended == "failed" and self.done == self.last - 1:
+            ended = "completed"  # AzureML calls a pipeline failed in which any step failed, though a quorum went on
         if ended:
             self.end_time = int(run["info"].get("end_time") or now() * 1000) / 1000
             self.ended = ended
@@ -80,19 +83,24 @@ class Feed:
             yield self._lifecycle(ROUND_STARTED, self.first, self._done_at)
 
     def _figures(self, data: Mapping[str, Any], *, complete: bool) -> list[Event]:
-        """New figures. The latest of each are all that is new after one more step; after more, histories are read."""
+        """New figures. The latest of each are all that is new after one more step; after more, histories are read.
+
+        What was told after the newest step that is done belongs to one that is being told just now, and waits.
+        """
         latest = [row(entry) for entry in data.get("metrics", [])]
-        done = max((entry.step for entry in latest if entry.key == DONE), default=self.done)
+        newest = max((entry for entry in latest if entry.key == DONE), key=lambda entry: entry.step, default=None)
+        done = self.done if newest is None else newest.step
         if done <= self.done and not complete:
             return []
+        until = math.inf if complete or newest is None else newest.time
         whole = done != self.done + 1
-        rows = self._new(self.root, latest, whole=whole)
+        rows = self._new(self.root, latest, until, whole=whole)
         if self.series:
-            rows += self._of_series(whole=whole)
+            rows += self._of_series(until, whole=whole)
         rows.sort(key=lambda entry: entry.time)
         return [event for entry in rows for event in self._events(entry)]
 
-    def _of_series(self, *, whole: bool) -> list[Row]:
+    def _of_series(self, until: float, *, whole: bool) -> list[Row]:
         experiment = self.server.get("runs/get", run_id=self.root)["run"]["info"]["experiment_id"]
         query = {"experiment_ids": [experiment], "filter": series_of(self.root), "max_results": 1000}
         runs = self.server.post("runs/search", query).get("runs", [])
@@ -101,18 +109,19 @@ class Feed:
         for run in runs:
             if run["info"]["run_id"] in children:
                 latest = [row(entry) for entry in run.get("data", {}).get("metrics", [])]
-                found += self._new(run["info"]["run_id"], latest, whole=whole)
+                found += self._new(run["info"]["run_id"], latest, until, whole=whole)
         return found
 
-    def _new(self, run: str, latest: Iterable[Row], *, whole: bool) -> list[Row]:
-        """The rows that were not seen before, of metrics whose latest row is new."""
+    def _new(self, run: str, latest: Iterable[Row], until: float, *, whole: bool) -> list[Row]:
+        """The rows up to a time that were not seen before, of metrics whose latest row is new."""
         found: list[Row] = []
         for newest in latest:
             if (newest.key, newest.step) in self._seen:
                 continue
-            rows = self._history(run, newest.key) if whole else [newest]
-            found += [entry for entry in rows if (entry.key, entry.step) not in self._seen]
-            self._seen.update((entry.key, entry.step) for entry in rows)
+            rows = self._history(run, newest.key) if whole or newest.time > until else [newest]
+            fresh = [entry for entry in rows if entry.time <= until and (entry.key, entry.step) not in self._seen]
+            self._seen.update((entry.key, entry.step) for entry in fresh)
+            found += fresh
         return found
 
     def _history(self, run: str, key: str) -> list[Row]:

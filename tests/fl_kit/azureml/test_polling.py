@@ -1,5 +1,6 @@
 """What a feed tells, held against a small tracking server: no workspace is needed."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -110,6 +111,20 @@ def test_figures_of_a_round_that_is_not_yet_told_whole_wait(server):
     assert feed.ended == "failed"
 
 
+def test_what_the_next_step_is_telling_just_now_hides_nothing(server):
+    told = Told(server)
+    feed, found = told.feed(), []
+    for round in (0, 1, 2):
+        told.round(round, 0.5)
+        found += feed.poll() if round < 2 else []
+    row = metric_event(round=2, party="s0", metric="loss", value=0.25, time=time.time() + 1)
+    told.reporter.tell([row])  # half of round 3 is told, and round 2 was not yet read
+    found += feed.poll()
+    assert [(e.round, e.value) for e in found if e.name == "metric/loss" and e.party == "s0"] == [(0, 0.5), (1, 0.5)]
+    told.end("FAILED")
+    assert [(e.round, e.value) for e in feed.poll()] == [(2, 0.25)]
+
+
 def test_with_many_silos_their_figures_come_from_runs_of_their_own(server):
     told = Told(server, silos=12)
     feed = told.feed()
@@ -148,6 +163,17 @@ def test_a_pipeline_that_completes_has_done_all_its_rounds_even_if_it_could_not_
     events = feed.poll()
     assert [e.round for e in events if e.name == "round/completed"] == [0, 1, 2, 3]
     assert feed.done == 3
+
+
+def test_a_pipeline_whose_phases_are_all_done_is_completed_though_a_silo_failed_in_it(server):
+    told = Told(server)
+    feed = told.feed()
+    for round in range(4):
+        told.round(round, 0.5)
+    told.report(0.1)
+    told.end("FAILED")
+    feed.poll()
+    assert feed.ended == "completed"
 
 
 def test_a_report_says_nothing_of_a_round_that_failed(server):

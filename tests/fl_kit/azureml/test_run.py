@@ -31,7 +31,7 @@ import time
 
 class SlowLoss(nn.BCEWithLogitsLoss):
     def forward(self, outputs, targets):
-        time.sleep(0.2)
+        time.sleep(0.05)
         return super().forward(outputs, targets)
 
 loss = SlowLoss()
@@ -73,6 +73,11 @@ def ended(run: AzureMLRun) -> AzureMLRun:
 
 def in_order(run: Any) -> pd.DataFrame:
     return run.history().sort_values(["round", "party", "metric"], ignore_index=True)
+
+
+def lifecycle(run: Any) -> list[tuple[str, int]]:
+    """What happened in each round, whatever the order: a simulation keeps a state while the next round begins."""
+    return sorted((event.name, event.round) for event in run.events() if event.party == "orchestrator")
 
 
 @pytest.mark.parametrize(
