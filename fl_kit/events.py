@@ -17,7 +17,7 @@ from typing import Any
 from fl_kit.errors import StoreError
 
 RUN_STARTED = "run/started"
-"""value: {"rounds": R, "silos": [names], "strategy": "FedAvg", …}"""
+"""value: {"rounds": R, "silos": [names], "strategy": "FedAvg", "metrics": ["loss", "auc", …]}"""
 RUN_RESUMED = "run/resumed"
 """value: as for `RUN_STARTED`, or None"""
 ROUND_STARTED = "round/started"

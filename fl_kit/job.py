@@ -89,6 +89,15 @@ class Job:
         """What will run where, reading and writing what, and the digest of the source."""
         return Review(plan=self.plan(federation), federation=federation, task=self.task, job=self.to_dict())
 
+    def announcement(self, federation: Federation) -> dict[str, Any]:
+        """What the first event of a run says of it, for whoever draws or records it."""
+        return {
+            "rounds": self.rounds,
+            "silos": list(federation.names),
+            "strategy": type(self.strategy).__name__,
+            "metrics": ["loss", *self.task.metrics],
+        }
+
     def run(self, federation: Federation, *, on: Backend, track: str | None = None) -> Run:
         """Start the job in a backend; gives its Run at once.
 

@@ -77,7 +77,7 @@ class SimulatedRun(Shown):
             self._status = "completed"
             self._ended.set()
             return self
-        self._tell(RUN_RESUMED if resumed else RUN_STARTED, self.started_value())
+        self._tell(RUN_RESUMED if resumed else RUN_STARTED, self.job.announcement(self.federation))
         _running.add(self)
         self._thread.start()
         return self
@@ -136,14 +136,6 @@ class SimulatedRun(Shown):
     def digest(self, round: int = -1) -> str:
         """The sha256 of a round's parameters: equal exactly when the bits are."""
         return digest(self.state(round).params)
-
-    def started_value(self) -> dict[str, object]:
-        """What the first event says of the run."""
-        return {
-            "rounds": self.plan.rounds,
-            "silos": list(self.federation.names),
-            "strategy": type(self.job.strategy).__name__,
-        }
 
     def table(self) -> Table:
         """The federation's latest figures."""

@@ -220,7 +220,7 @@ class AzureMLRun(Shown):
     def _follow(self, submission: Submission) -> Feed:
         """Tell the events of a pipeline until it ends."""
         if submission.number == 1 or submission.resumed:
-            self._tell(RUN_STARTED if submission.number == 1 else RUN_RESUMED, submission.time, self._started_value())
+            self._tell(RUN_STARTED if submission.number == 1 else RUN_RESUMED, submission.time, self.job.announcement(self.federation))
         series = crowded(self.job, len(self.plan.silos))
         phases = self._submissions.phases
         feed = Feed(self._server, submission.job, phases, submission.first, submission.last, series=series)
@@ -256,14 +256,6 @@ class AzureMLRun(Shown):
             kind=str(value["kind"]),
             detail=str(value["detail"]),
         )
-
-    def _started_value(self) -> dict[str, Any]:
-        """What the first event says of the run."""
-        return {
-            "rounds": self.plan.rounds,
-            "silos": list(self.federation.names),
-            "strategy": type(self.job.strategy).__name__,
-        }
 
     def _end(self, status: str, when: float) -> None:
         self._tell(LIFECYCLE[status], when, str(self._error) if self._error else None)

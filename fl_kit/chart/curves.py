@@ -29,7 +29,7 @@ class Failure:
 class Curves:
     """A run as a picture needs it.
 
-    series    metric → party → values by round, from round 0; metrics in order of appearance
+    series    metric → party → values by round, from round 0; metrics in the order of the run's first event
     silos     every silo that was announced or has a figure, in that order
     total     rounds asked for; 0 while unknown
     done      the last completed round
@@ -186,3 +186,5 @@ class Fold:
         self._facts |= {"strategy": str(value["strategy"])} if "strategy" in value else {}
         for name in value.get("silos", ()):
             self._silos.setdefault(str(name))
+        for name in value.get("metrics", ()):  # in the task's order, whatever the order of the figures
+            self._series.setdefault(str(name), {})

@@ -166,7 +166,8 @@ def test_events_tell_the_run_in_order_and_can_be_read_on(silos):
     assert names[0] == "run/started"
     assert names[-1] == "run/completed"
     assert names.count("round/completed") == 3
-    assert run.events()[0].value == {"rounds": 2, "silos": sorted(SIZES), "strategy": "FedAvg"}
+    metrics = ["loss", *job().task.metrics]
+    assert run.events()[0].value == {"rounds": 2, "silos": sorted(SIZES), "strategy": "FedAvg", "metrics": metrics}
     assert run.events(after=5) == run.events()[5:]
     assert run.events(after=len(run.events())) == []
 

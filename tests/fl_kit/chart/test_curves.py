@@ -115,3 +115,18 @@ def test_best_and_latest_pass_over_what_is_not_finite() -> None:
     assert best("loss", series) == (2, 1.0)
     assert best("auc", series) == (0, 3.0)
     assert latest((math.nan,))[0] == best("loss", ())[0] == -1
+
+
+def test_metrics_come_in_the_tasks_order_whatever_the_order_of_the_figures() -> None:
+    """A run elsewhere hears of them in the order of their names."""
+    started = Event(
+        time=0.0,
+        round=0,
+        party="orchestrator",
+        name=RUN_STARTED,
+        value={"rounds": 2, "metrics": ["loss", "auc", "accuracy"]},
+    )
+    figures = [
+        metric_event(round=0, party="global", metric=m, value=0.5, time=1.0) for m in ("accuracy", "auc", "loss")
+    ]
+    assert Fold([started, *figures]).curves().metrics == ("loss", "auc")
