@@ -1,6 +1,8 @@
 """Hands a compiled pipeline to the SDK: components are registered once, the job calls them."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +27,23 @@ def submit(client: Any, pipeline: Pipeline, folder: Path) -> Any:
     from azure.ai.ml import load_job
 
     files = write_files(pipeline, folder)
-    for label in pipeline.components:
-        register(client, label, files[label])
-    job = load_job(files["job"])
-    return client.jobs.create_or_update(job, skip_validation=True)
+    with without_notices():
+        for label in pipeline.components:
+            register(client, label, files[label])
+        job = load_job(files["job"])
+        return client.jobs.create_or_update(job, skip_validation=True)
+
+
+@contextmanager
+def without_notices() -> Iterator[None]:
+    """The SDK says at first use which of its own classes are experimental; a notebook's reader is not asked."""
+    logger = logging.getLogger("azure.ai.ml._utils._experimental")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def register(client: Any, label: str, file: Path) -> None:
