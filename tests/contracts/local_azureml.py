@@ -1,0 +1,34 @@
+"""AzureML on a local workspace, as a backend that takes a folder: held to the rules of all backends."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fl_kit.azureml import AzureML
+from fl_kit.job import Job
+from fl_kit.silo import Federation
+from sim.azureml import LocalWorkspace
+
+
+@dataclass(kw_only=True)
+class LocalAzureML:
+    """Serves a workspace for the first federation that it is given, until `close`."""
+
+    folder: Path
+    workspace: Any = field(default=None, init=False)
+
+    def start(self, job: Job, federation: Federation) -> Any:
+        federation.check()
+        if self.workspace is None:
+            self.workspace = LocalWorkspace.for_federation(federation, root=self.folder / "workspace").start()
+        return self._place().start(job, self.workspace.federation.select(federation.names))
+
+    def resume(self, run_id: str) -> Any:
+        return self._place().resume(run_id)
+
+    def close(self) -> None:
+        if self.workspace is not None:
+            self.workspace.stop()
+
+    def _place(self) -> AzureML:
+        return AzureML(self.workspace.client(), folder=self.folder / "runs")
