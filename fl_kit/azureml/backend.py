@@ -8,12 +8,16 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
-from fl_kit.azureml.pipeline import check_places
+from fl_kit.azureml.findings import Check, together
+from fl_kit.azureml.locality import breaches
+from fl_kit.azureml.places import missing_places, shared_places
+from fl_kit.azureml.preflight import of_breach
 from fl_kit.azureml.run import AzureMLRun
 from fl_kit.azureml.submissions import Submissions
 from fl_kit.azureml.workspace import Workspace
 from fl_kit.errors import IncompatibleError, RunNotFound
 from fl_kit.job import Job
+from fl_kit.plan import Plan
 from fl_kit.silo import Federation
 from fl_kit.store import FolderStore
 
@@ -54,10 +58,12 @@ class AzureML:
     def start(self, job: Job, federation: Federation) -> AzureMLRun:
         """Submit a run and give it when the workspace has it.
 
-        Raises FederationError if a party has no compute or datastore, and what the SDK raises if it refuses the job.
+        Raises FederationError with every fault that shows without asking the workspace: a party without a place, a
+        place of two parties, a path that leads where its party must not read or write. `check` finds more.
+        Raises what the SDK raises if it refuses the job.
         """
         plan = job.plan(federation)
-        check_places(federation)
+        refuse_faults(plan, federation)
         run_id = new_id(job.task.name)
         store = FolderStore.create(self._runs / run_id, job, plan, federation, self._settings())
         submissions = self._submissions(run_id, store)
@@ -105,6 +111,13 @@ class AzureML:
             "deadline": self.deadline,
             "rounds_per_pipeline": self.rounds_per_pipeline,
         }
+
+
+def refuse_faults(plan: Plan, federation: Federation) -> None:
+    """Raise FederationError with all that is wrong with the parties' places; where each has its own, with the paths."""
+    places = [*missing_places(federation), *shared_places(federation)]
+    for found in (places, map(of_breach, breaches(plan, federation))):
+        Check(findings=together(found)).require()
 
 
 def new_id(task: str) -> str:

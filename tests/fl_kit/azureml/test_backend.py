@@ -1,6 +1,6 @@
 """The backend without a workspace: settings, what is refused before anything is sent, what a run is called there."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +69,24 @@ def test_settings_out_of_their_range(setting):
 
 def test_a_federation_without_places_is_refused_before_anything_is_written(tmp_path, silos):
     bare = Federation(silos=tuple(Silo(name=name, data="x") for name in "ab"))
-    with pytest.raises(FederationError, match="a: no compute"):
+    with pytest.raises(FederationError, match="orchestrator, a, b: it has no compute"):
         AzureML(Client(), folder=tmp_path / "runs").start(job(), bare)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"compute": "b"}, "a, b: both use the compute 'b'"),
+        ({"datastore": "o"}, "both use the datastore 'o'"),
+        ({"data": "azureml://datastores/b/paths/d/"}, "  a: "),
+        ({"data": "azureml://subscriptions/1/resourcegroups/2/workspaces/3/datastores/b/paths/d/"}, "  a: "),
+    ],
+)
+def test_a_place_or_path_of_another_party_is_refused_before_anything_is_written(tmp_path, silos, changes, words):
+    mixed = Federation(silos=(replace(silos["a"], **changes), silos["b"]), orchestrator=silos.orchestrator)
+    with pytest.raises(FederationError, match=words):
+        AzureML(Client(), folder=tmp_path / "runs").start(job(), mixed)
     assert not (tmp_path / "runs").exists()
 
 
