@@ -1,10 +1,13 @@
 """Hands a compiled pipeline to the SDK: components are registered once, the job calls them."""
 
+import io
 import logging
+import re
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from fl_kit.azureml.pipeline import Pipeline
 
@@ -36,14 +39,33 @@ def submit(client: Any, pipeline: Pipeline, folder: Path) -> Any:
 
 @contextmanager
 def without_notices() -> Iterator[None]:
-    """The SDK says at first use which of its own classes are experimental; a notebook's reader is not asked."""
+    """Leaves out what the SDK says that is for nobody: blank lines in red, and which of its classes are experimental."""
     logger = logging.getLogger("azure.ai.ml._utils._experimental")
     before = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with redirect_stderr(WithoutBlankLines(sys.stderr)):
+            yield
     finally:
         logger.setLevel(before)
+
+
+class WithoutBlankLines(io.TextIOBase):
+    """Passes on what is written, but for lines of nothing but space and colour codes."""
+
+    def __init__(self, to: TextIO) -> None:
+        self.to = to
+        self.line_begun = False
+
+    def write(self, text: str) -> int:
+        visible = re.sub(r"\x1b\[[0-9;]*m", "", text)
+        if self.line_begun or visible.strip():
+            self.to.write(text)
+            self.line_begun = not visible.endswith("\n")
+        return len(text)
+
+    def flush(self) -> None:
+        self.to.flush()
 
 
 def register(client: Any, label: str, file: Path) -> None:
