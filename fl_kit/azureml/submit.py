@@ -39,7 +39,7 @@ def submit(client: Any, pipeline: Pipeline, folder: Path) -> Any:
 
 @contextmanager
 def without_notices() -> Iterator[None]:
-    """Leaves out what the SDK says that is for nobody: blank lines in red, and which of its classes are experimental."""
+    """Leaves out what the SDK says that is for nobody: blank red lines, which of its classes are experimental."""
     logger = logging.getLogger("azure.ai.ml._utils._experimental")
     before = logger.level
     logger.setLevel(logging.ERROR)
