@@ -220,7 +220,11 @@ class AzureMLRun(Shown):
     def _follow(self, submission: Submission) -> Feed:
         """Tell the events of a pipeline until it ends."""
         if submission.number == 1 or submission.resumed:
-            self._tell(RUN_STARTED if submission.number == 1 else RUN_RESUMED, submission.time, self.job.announcement(self.federation))
+            self._tell(
+                RUN_STARTED if submission.number == 1 else RUN_RESUMED,
+                submission.time,
+                self.job.announcement(self.federation),
+            )
         series = crowded(self.job, len(self.plan.silos))
         phases = self._submissions.phases
         feed = Feed(self._server, submission.job, phases, submission.first, submission.last, series=series)

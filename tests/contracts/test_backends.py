@@ -1,4 +1,4 @@
-"""Every backend is held to the same rules; those of sim are found, not listed, and AzureML joins on a local workspace."""
+"""Every backend is held to the same rules: those found in sim, and AzureML on a local workspace."""
 
 import importlib
 import pkgutil
