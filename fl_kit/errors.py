@@ -8,6 +8,7 @@
     │   └── LocalityError    a party would read what it may not
     ├── IncompatibleError    two pieces of a job exclude one another
     ├── StepFailed           one step failed: op, silo, round and the cause
+    ├── DeadlineExceeded     a silo's step took longer than the job's `deadline`
     ├── QuorumLost           fewer silos delivered than `min_silos`
     ├── MessageError         an update, state or memory is malformed
     ├── BundleError          what travels differs from its manifest
@@ -74,6 +75,10 @@ class StepFailed(FlKitError):
         self.kind = kind
         self.message = message
         self.detail = detail
+
+
+class DeadlineExceeded(FlKitError):
+    """A silo's step took longer than the job's `deadline`."""
 
 
 class QuorumLost(FlKitError):

@@ -1,18 +1,19 @@
-"""run_step: the only caller of an algorithm, and the door through which every shared update leaves."""
+"""run_step: the only caller of an algorithm, wherever a step runs."""
 
+import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fl_kit.batches import EVALUATION_BATCH, DatasetRows, call
-from fl_kit.errors import FlKitError, MessageError, QuorumLost, StepFailed, Stopped, TaskError
-from fl_kit.events import GLOBAL, SILO_LEFT_OUT, STEP_FAILED, Event, metric_event, now
-from fl_kit.local import evaluate
-from fl_kit.messages import Memory, Message, State, Update, check_update
-from fl_kit.metrics import ratio
+from fl_kit.batches import EVALUATION_BATCH, call
+from fl_kit.context import StepContext, nothing, unheard, with_seeded_draws
+from fl_kit.door import arriving, check_quorum, leave
+from fl_kit.errors import DeadlineExceeded, FlKitError, QuorumLost, StepFailed, Stopped, TaskError
+from fl_kit.figures import Figures
+from fl_kit.messages import Memory, Message, State, Update
 from fl_kit.model_state import ModelState
 from fl_kit.plan import ORCHESTRATOR, Step
 from fl_kit.protocols import Emit
@@ -27,53 +28,6 @@ if TYPE_CHECKING:
 
 Inputs = Mapping[str, Any]
 Outputs = dict[str, Message]
-
-
-def nothing() -> None:
-    """Nobody asked to stop."""
-
-
-def unheard(event: Event) -> None:
-    """Nobody listens."""
-
-
-@dataclass(kw_only=True)
-class StepContext:
-    """The Context of one step, on a workbench."""
-
-    job: "Job"
-    step: Step
-    bench: Workbench
-    folder: str = ""
-    emit: Emit = unheard
-    check: Callable[[], None] = nothing
-    seed: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.seed = self.job.seed
-        self.task = self.bench.task
-        self.device = self.bench.device
-        self.loss = self.bench.loss
-        self.measure_loss = self.bench.measure_loss
-        self.model = self.bench.model
-
-    def rows(self, split: str) -> Any:
-        if self.step.party == ORCHESTRATOR:
-            raise TaskError("the orchestrator has no rows: it never reads a silo's data")
-        return self.bench.rows(self.step.party, self.folder, split)
-
-    def evaluate(self, params: Tensors) -> Tensors:
-        return evaluate(self, params)
-
-    def combine(self, updates: Iterable[Update]) -> Update:
-        combined = self.job.aggregator(updates, self)
-        for transform in reversed(self.job.transforms):
-            combined = transform.on_orchestrator(combined, self)
-        return combined
-
-    def tell(self, party: str, metric: str, value: float, round: int) -> None:
-        """Emit one figure, measured on the model of that round."""
-        self.emit(metric_event(round=round, party=party, metric=metric, value=value))
 
 
 def run_step(
@@ -94,6 +48,8 @@ def run_step(
 
     Raises StepFailed with op, silo and round, whose cause is what went wrong; Stopped as it is.
     """
+    if job.deadline is not None and step.party != ORCHESTRATOR:
+        check = in_time(check, job.deadline)
     try:
         ctx = StepContext(job=job, step=step, bench=bench, folder=inputs.get("data", ""), emit=emit, check=check)
         return OPS[step.op](ctx, inputs)
@@ -105,6 +61,18 @@ def run_step(
         detail = error.detail if isinstance(error, FlKitError) else traceback_from(error, job.task.file)
         kind = type(error).__name__
         raise StepFailed(message, op=step.op, silo=step.party, round=step.round, kind=kind, detail=detail) from error
+
+
+def in_time(check: Callable[[], None], deadline: float) -> Callable[[], None]:
+    """The same check, which also raises DeadlineExceeded once `deadline` seconds have passed."""
+    start = time.monotonic()
+
+    def check_both() -> None:
+        check()
+        if time.monotonic() - start > deadline:
+            raise DeadlineExceeded(f"it took more than its deadline of {deadline:g} s")
+
+    return check_both
 
 
 def user_line(error: BaseException, job: "Job") -> str:
@@ -160,40 +128,6 @@ def arrival_sums(ctx: StepContext, state: State, memory: Memory | None) -> Tenso
     return ctx.job.strategy.evaluate(state, memory, ctx) if every and state.round % every == 0 else {}
 
 
-T = TypeVar("T")
-
-
-def with_seeded_draws(ctx: StepContext, work: Callable[[], T]) -> T:
-    """What `work` gives, with its random operations following from the seed and the step.
-
-    Watching for such operations costs as much as a small step itself. So the first fit on a bench finds out
-    whether there are any (for a Dataset, each silo's first), and later ones that have none go unwatched; if one
-    turns out to draw after all, it is done again, watched. A task's own fit is always watched.
-    """
-    rows = ctx.rows("train" if ctx.step.op == "fit" else "test")
-    whose = ctx.step.party if isinstance(rows, DatasetRows) else ""
-    if not ctx.bench.draws.get(whose, True) and ctx.task.fit is None:
-        before = generator_states(ctx.device)
-        result = work()
-        if all(torch.equal(now, then) for now, then in zip(generator_states(ctx.device), before, strict=True)):
-            return result
-        del result
-        ctx.model.changed()
-    with seeded(ctx.seed, ctx.step.id, "operations") as draws:
-        result = work()
-    if ctx.step.op == "fit":
-        ctx.bench.draws[whose] = ctx.bench.draws.get(whose, False) or draws.drew
-    return result
-
-
-def generator_states(device: torch.device) -> list[torch.Tensor]:
-    """The states of the global generators; another thread may move them too, which costs a repetition."""
-    states = [torch.get_rng_state()]
-    if device.type == "cuda":
-        states.append(torch.cuda.get_rng_state(device))
-    return states
-
-
 def aggregate(ctx: StepContext, inputs: Inputs) -> Outputs:
     """At the orchestrator: the next state, and the figures that the silos sent along."""
     state = inputs["state"]
@@ -227,87 +161,3 @@ OPS: dict[str, Callable[[StepContext, Inputs], Outputs]] = {
     "evaluate": evaluate_step,
     "report": report,
 }
-
-
-def leave(ctx: StepContext, update: Update) -> Update:
-    """The silo's door: the update carries its sender's name from here on."""
-    return replace(update, silo=ctx.step.party)
-
-
-def arriving(ctx: StepContext, updates: Iterable[Update], arrived: list[str]) -> Iterator[Update]:
-    """The orchestrator's door: each update is checked before it counts, and enough must arrive.
-
-    arrived  hears of each silo whose update counts
-
-    A malformed update is left out where the job has a quorum. Raises MessageError where it has none, and
-    QuorumLost where too few arrived.
-    """
-    trainable = {name: p.detach() for name, p in ctx.model.trainable.items()}
-    buffers = {"buffers": ctx.model.moving_buffers} if ctx.model.moving_buffers else {}
-    for update in updates:
-        try:
-            length = check_update(update, trainable, buffers)
-        except MessageError as error:
-            if ctx.job.min_silos is None:
-                raise MessageError(f"the update of {update.silo}: {error}") from error
-            ctx.emit(left_out(update.silo, ctx.step.round, f"malformed update: {error}"))
-            continue
-        arrived.append(update.silo)
-        yield replace(update, metrics={**update.metrics, "update_norm": float64(length, 1.0)})
-        del update  # or it would live on while the next silo trains
-    check_quorum(ctx, arrived)
-
-
-def check_quorum(ctx: StepContext, arrived: Sequence[str]) -> None:
-    expected = list(ctx.step.updates)
-    needed = len(expected) if ctx.job.min_silos is None else ctx.job.min_silos
-    if len(arrived) < needed:
-        missing = ", ".join(silo for silo in expected if silo not in arrived)
-        raise QuorumLost(
-            f"round {ctx.step.round}: {len(arrived)} of {len(expected)} silos delivered, {needed} are needed; "
-            f"missing: {missing}. Mend them, then resume the run"
-        )
-
-
-def failed(failure: StepFailed) -> Event:
-    """The event that one attempt of a step failed."""
-    value = {"step": failure.op, "kind": failure.kind, "message": failure.message, "detail": failure.detail}
-    return Event(time=now(), round=failure.round, party=failure.silo, name=STEP_FAILED, value=value)
-
-
-def left_out(silo: str, round: int, reason: str) -> Event:
-    """The event that a silo does not count in a round."""
-    return Event(time=now(), round=round, party=silo, name=SILO_LEFT_OUT, value=reason)
-
-
-def float64(*values: float) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
-class Figures:
-    """The metric sums of arriving updates: told for each silo, added up for the federation."""
-
-    def __init__(self, ctx: StepContext, measured_round: int) -> None:
-        self.ctx = ctx
-        self.round = measured_round
-        self.totals: Tensors = {}
-
-    def noting(self, updates: Iterable[Update]) -> Iterator[Update]:
-        """The same updates, while their figures are told."""
-        for update in updates:
-            for name, sums in update.metrics.items():
-                self.totals[name] = self.totals[name] + sums if name in self.totals else sums
-                self.tell(update.silo, name, sums)
-            yield update
-            del update  # or it would live on while the next silo trains
-
-    def tell_global(self) -> None:
-        """Tell the federation's figures, from the sums over all silos."""
-        for name, sums in self.totals.items():
-            self.tell(GLOBAL, name, sums)
-
-    def tell(self, party: str, name: str, sums: torch.Tensor) -> None:
-        metric = self.ctx.task.metrics.get(name)
-        value = metric.value(sums) if metric else ratio(sums)
-        trained = name in ("train_loss", "update_norm")
-        self.ctx.tell(party, name, value, self.ctx.step.round if trained else self.round)

@@ -31,6 +31,7 @@ class Job:
     transforms      what happens to updates on their way, in the silo's order
     min_silos       how many silos must deliver in each round; None means all of them
     retries         how often a silo's failed step is tried again before the silo is left out of the round
+    deadline        seconds that a silo's step may take, looked at once a batch; then it failed. None means no limit
     seed            everything random follows from it: weights, shuffling, dropout
     device          "auto" takes cuda or mps where there is one
     evaluate_every  measure the global model in the silos each so many rounds; 0 means only at the end
@@ -46,6 +47,7 @@ class Job:
     transforms: tuple[Transform, ...] = ()
     min_silos: int | None = None
     retries: int = 0
+    deadline: float | None = None
     seed: int = 0
     device: str = "auto"
     evaluate_every: int = 1
@@ -60,6 +62,8 @@ class Job:
                 continue
             if type(value) is not int or value < least:
                 raise IncompatibleError(f"Job({name}={value!r}): must be a whole number of at least {least}")
+        if self.deadline is not None and not self.deadline > 0:
+            raise IncompatibleError(f"Job(deadline={self.deadline!r}): must be a number of seconds above 0, or None")
         if type(self.seed) is not int:
             raise IncompatibleError(f"Job(seed={self.seed!r}): must be a whole number")
         check_compositions(self)
@@ -122,6 +126,7 @@ class Job:
             "rounds": self.rounds,
             "min_silos": self.min_silos,
             "retries": self.retries,
+            "deadline": self.deadline,
             "seed": self.seed,
             "device": self.device,
             "evaluate_every": self.evaluate_every,
@@ -151,7 +156,8 @@ class Job:
                 aggregator=build(found["aggregator"], task.module),
                 transforms=tuple(build(entry, task.module) for entry in found["transforms"]),
                 **{
-                    name: found[name] for name in ("rounds", "min_silos", "retries", "seed", "device", "evaluate_every")
+                    name: found[name]
+                    for name in ("rounds", "min_silos", "retries", "deadline", "seed", "device", "evaluate_every")
                 },
             )
         except (ValueError, KeyError, TypeError) as error:

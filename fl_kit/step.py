@@ -22,9 +22,10 @@ from functools import partial
 from pathlib import Path
 
 from fl_kit.bundle import verify
+from fl_kit.door import failed, left_out
 from fl_kit.errors import FlKitError, MessageError, PlanError, StepFailed, TrackingError
 from fl_kit.events import Event, EventLog
-from fl_kit.execute import Inputs, Outputs, failed, left_out, run_step
+from fl_kit.execute import Inputs, Outputs, run_step
 from fl_kit.job import Job
 from fl_kit.messages import Memory, State, Update, complete, read, write
 from fl_kit.plan import ORCHESTRATOR, Plan, Step, describe_outputs, round_name

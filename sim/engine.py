@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator
 
+from fl_kit.door import failed, left_out
 from fl_kit.errors import StepFailed
-from fl_kit.events import ROUND_COMPLETED, ROUND_STARTED, SILO_LEFT_OUT, Event, now
-from fl_kit.execute import Inputs, Outputs, failed, left_out
+from fl_kit.events import ROUND_COMPLETED, ROUND_STARTED, Event, now
+from fl_kit.execute import Inputs, Outputs
 from fl_kit.job import Job
 from fl_kit.messages import Memory, State, Update
 from fl_kit.plan import ORCHESTRATOR, Plan, Step
@@ -39,11 +40,10 @@ class Engine:
         self.folders = {silo.name: silo.data for silo in federation.silos}
         self.store = store
         self.runner = runner
-        self.tell = emit
+        self.emit = emit
         self.check = check
         self.state: State | None = None
         self.memories: dict[str, Memory] = {}
-        self.left_out: set[str] = set()
 
     def run(self) -> None:
         """Run what the store does not hold yet; raises what made a step fail."""
@@ -66,7 +66,6 @@ class Engine:
         self._tell(ROUND_STARTED, step.round)
         seconds = stopwatch()
         fresh: dict[str, Memory] = {}
-        self.left_out.clear()
         try:
             outputs = self._run(step, {"state": self.state, "updates": self._deliver(step, fresh)})
         except StepFailed as failure:
@@ -76,8 +75,9 @@ class Engine:
         state = outputs.get("state")
         if isinstance(state, State):
             self.state = state
+            counted = [silo for silo, round in state.counted.items() if round == state.round]
             # what a silo learnt in a round that does not count is forgotten, as its update is
-            self.memories.update({silo: kept for silo, kept in fresh.items() if silo not in self.left_out})
+            self.memories.update({silo: kept for silo, kept in fresh.items() if silo in counted})
             saver.save(state, dict(self.memories), seconds())
 
     def _deliver(self, step: Step, fresh: dict[str, Memory]) -> Iterator[Update]:
@@ -116,12 +116,6 @@ class Engine:
     def _run(self, step: Step, inputs: dict[str, object]) -> dict[str, object]:
         self.check()
         return dict(self.runner(step, inputs, self.emit, self.check))
-
-    def emit(self, event: Event) -> None:
-        """Tell an event, and note a silo that is left out, by this engine or at the orchestrator's door."""
-        if event.name == SILO_LEFT_OUT:
-            self.left_out.add(event.party)
-        self.tell(event)
 
     def _tell(self, name: str, round: int) -> None:
         self.emit(Event(time=now(), round=round, party=ORCHESTRATOR, name=name))

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from fl_kit import errors
 from fl_kit.bundle import Bundle, write_bundle
-from fl_kit.errors import FlKitError, MessageError, StepFailed
+from fl_kit.errors import FlKitError, MessageError, QuorumLost, StepFailed
 from fl_kit.events import STEP_FAILED, Event, EventLog
 from fl_kit.execute import Inputs, Outputs
 from fl_kit.job import Job
 from fl_kit.messages import Memory, Message, State, Update, complete, read, write
-from fl_kit.plan import Plan, Step, step_folder
+from fl_kit.plan import ORCHESTRATOR, Plan, Step, step_folder
 from fl_kit.protocols import Emit
 from fl_kit.silo import Federation
 from fl_kit.store import FolderStore
@@ -37,10 +37,12 @@ class Processes:
 
     folder   where run folders are made; the steps' own folders are in `<run id>/steps`
     threads  torch threads of each step; the bits may depend on it
+    grace    seconds beyond the job's deadline after which a silo's step that hangs is ended; its start counts
     """
 
     folder: str | Path = "runs"
     threads: int = 1
+    grace: float = 60.0
 
     def start(self, job: Job, federation: Federation) -> SimulatedRun:
         """Start a run and give it at once; raises as InProcess.start does."""
@@ -63,7 +65,14 @@ class Processes:
     def _run(
         self, run_id: str, job: Job, plan: Plan, federation: Federation, store: FolderStore, bundle: Bundle
     ) -> SimulatedRun:
-        runner = StepProcess(bundle=bundle, plan=plan, work=store.folder / "steps", threads=self.threads)
+        runner = StepProcess(
+            bundle=bundle,
+            plan=plan,
+            work=store.folder / "steps",
+            threads=self.threads,
+            deadline=job.deadline,
+            grace=self.grace,
+        )
         return SimulatedRun(
             run_id=run_id,
             job=job,
@@ -79,13 +88,16 @@ class Processes:
 class StepProcess:
     """Runs one step in a process: inputs are handed over as folders, outputs read from folders.
 
-    work  where each step's outputs go: `<work>/round_003/cleveland/fit/update`
+    work      where each step's outputs go: `<work>/round_003/cleveland/fit/update`
+    deadline  of the job: a step looks at it once a batch; one that hangs is ended `grace` seconds later
     """
 
     bundle: Bundle
     plan: Plan
     work: Path
     threads: int
+    deadline: float | None
+    grace: float
 
     def __call__(self, step: Step, inputs: Inputs, emit: Emit, check: Callable[[], None]) -> Outputs:
         folder = self.work / step.id
@@ -101,7 +113,8 @@ class StepProcess:
             *(f"--output={name}={place}" for name, place in places.items()),
             *(f"--events={events}", f"--threads={self.threads}"),
         ]
-        code, complaint = self._execute(command, folder, check)
+        silo_limit = None if step.party == ORCHESTRATOR or self.deadline is None else self.deadline + self.grace
+        code, complaint = self._execute(command, folder, check, silo_limit)
         told = EventLog.load(events).read() if events.exists() else []
         if code != 0:
             raise failure(step, told, complaint)
@@ -133,8 +146,10 @@ class StepProcess:
             write(message, place)
         return place
 
-    def _execute(self, command: list[str], folder: Path, check: Callable[[], None]) -> tuple[int, str]:
-        """Exit code and what was said on stderr; a run that is stopped takes its step's process along."""
+    def _execute(
+        self, command: list[str], folder: Path, check: Callable[[], None], limit: float | None
+    ) -> tuple[int, str]:
+        """Exit code and what was said on stderr; a run that is stopped, or a limit, ends the step's process."""
         variables = {
             **os.environ,
             "PYTHONPATH": str(self.bundle.folder),
@@ -147,8 +162,11 @@ class StepProcess:
                 command, cwd=folder, env=variables, stdout=out, stderr=out, start_new_session=True
             )
             try:
+                start = time.monotonic()
                 while process.poll() is None:
                     check()
+                    if limit is not None and time.monotonic() - start > limit:
+                        return 1, f"DeadlineExceeded: it did not end within {limit:g} s"
                     time.sleep(PAUSE)
             finally:
                 if process.poll() is None:
@@ -178,12 +196,14 @@ def failure(step: Step, told: list[Event], complaint: str) -> FlKitError:
             )
     last = complaint.strip().splitlines()[-1] if complaint.strip() else "it said nothing"
     name, _, message = last.partition(": ")
-    if known(name) is not FlKitError and known(name) is not StepFailed:
-        return known(name)(message)
+    if name == QuorumLost.__name__:
+        return QuorumLost(message)
+    if known(name):
+        return StepFailed(message, op=step.op, silo=step.party, round=step.round, kind=name)
     return StepFailed(f"its process failed: {last}", op=step.op, silo=step.party, round=step.round)
 
 
-def known(name: str) -> type[FlKitError]:
-    """The error class of that name; FlKitError for any other."""
+def known(name: str) -> bool:
+    """Whether fl-kit has an error of that name."""
     kind = getattr(errors, name, None)
-    return kind if isinstance(kind, type) and issubclass(kind, FlKitError) else FlKitError
+    return isinstance(kind, type) and issubclass(kind, FlKitError)

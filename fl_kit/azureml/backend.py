@@ -30,7 +30,7 @@ class AzureML:
 
     client               an `azure.ai.ml.MLClient` of the workspace
     folder               where run folders are made here: what was asked for, what was sent, and states that were read
-    deadline             seconds that a silo's step may take; None means AzureML's own limit
+    grace                seconds beyond the job's deadline after which AzureML itself ends a silo's step
     rounds_per_pipeline  cut the run into pipelines of so many rounds, each submitted when the one before is done;
                          None submits all at once, so that the run needs this kernel no more
     threads              torch threads of each step; the bits may depend on it
@@ -44,15 +44,15 @@ class AzureML:
     client: Any
     _: KW_ONLY
     folder: str | Path = "runs"
-    deadline: int | None = None
+    grace: int = 60
     rounds_per_pipeline: int | None = None
     threads: int = 1
     experiment: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("deadline", "rounds_per_pipeline", "threads"):
+        for name in ("grace", "rounds_per_pipeline", "threads"):
             value = getattr(self, name)
-            if (value is not None or name == "threads") and (type(value) is not int or value < 1):
+            if (value is not None or name != "rounds_per_pipeline") and (type(value) is not int or value < 1):
                 raise IncompatibleError(f"AzureML({name}={value!r}): must be a whole number of at least 1")
 
     def start(self, job: Job, federation: Federation) -> AzureMLRun:
@@ -108,7 +108,7 @@ class AzureML:
             "workspace": str(self.client.workspace_name),
             "python": platform.python_version(),
             "threads": self.threads,
-            "deadline": self.deadline,
+            "grace": self.grace,
             "rounds_per_pipeline": self.rounds_per_pipeline,
         }
 

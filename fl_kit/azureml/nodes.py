@@ -23,7 +23,7 @@ class Terms:
 
     code      the folder that travels: it holds the bundle
     digest    of the bundle; each step refuses any other
-    deadline  seconds that a silo's step may take, or None
+    limit     seconds after which AzureML ends a silo's step, or None
     threads   of torch, in each step
     """
 
@@ -31,7 +31,7 @@ class Terms:
     federation: Federation
     code: str
     digest: str
-    deadline: int | None
+    limit: int | None
     threads: int
 
     @property
@@ -58,8 +58,8 @@ def node(phase: Phase, step: Step, terms: Terms) -> dict[str, Any]:
     found |= {"identity": identity} if (identity := identity_of(party.identity)) else {}
     found |= {"environment_variables": dict(party.variables)} if party.variables else {}
     if isinstance(party, Silo):
-        if terms.deadline:
-            found["limits"] = {"timeout": terms.deadline}
+        if terms.limit:
+            found["limits"] = {"timeout": terms.limit}
         if party.instance_count * party.processes > 1 and step.op == "fit":
             found["distribution"] = {"type": "pytorch", "process_count_per_instance": party.processes}
     return found

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fl_kit import history as frames
 from fl_kit.azureml.polling import Feed, Patience, failure_of
 from fl_kit.azureml.submissions import Submission, Submissions
+from fl_kit.door import failed
 from fl_kit.errors import FlKitError, QuorumLost, StepFailed, StoreError, TrackingError
 from fl_kit.events import (
     GLOBAL,
@@ -24,7 +25,6 @@ from fl_kit.events import (
     metric_name,
     now,
 )
-from fl_kit.execute import failed
 from fl_kit.messages import State, complete, read
 from fl_kit.plan import ORCHESTRATOR, round_name
 from fl_kit.reporting import crowded

@@ -1,5 +1,6 @@
 """A run's submissions: it may be sent in chunks, and sent again from where it stopped. Each is one pipeline job."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from fl_kit.azureml.submit import submit
 from fl_kit.azureml.workspace import Workspace
 from fl_kit.bundle import verify, write_bundle
 from fl_kit.errors import StoreError
+from fl_kit.job import Job
 from fl_kit.plan import Plan
 from fl_kit.silo import Federation
 from fl_kit.store import FolderStore
@@ -156,6 +158,11 @@ class Submissions:
             federation=self.federation,
             code=str(code.resolve()),
             digest=bundle.digest,
-            deadline=self.settings.get("deadline"),
+            limit=step_limit(self.job, int(self.settings["grace"])),
             threads=int(self.settings["threads"]),
         )
+
+
+def step_limit(job: Job, grace: int) -> int | None:
+    """Seconds for every attempt that the job's deadline allows, and the grace to start and to end."""
+    return None if job.deadline is None else math.ceil(job.deadline * (job.retries + 1)) + grace

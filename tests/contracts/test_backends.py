@@ -206,6 +206,15 @@ def test_stop_ends_soon_and_what_is_done_can_be_resumed(kind, silos, tmp_path):
     assert digests(resumed, range(3)) == digests(undisturbed(asked, silos), range(3))
 
 
+def test_a_silo_that_exceeds_its_deadline_failed(kind, silos, tmp_path):
+    asked = job(variant(tmp_path, SLOW), strategy=FedAvg(epochs=200, batch_size=8), rounds=1, deadline=0.7)
+    run = asked.run(silos, on=make(kind, tmp_path / "runs"))
+    with pytest.raises(StepFailed, match=r"round 1, step 'fit': it took more than its deadline of 0.7 s") as raised:
+        run.wait()
+    assert raised.value.kind == "DeadlineExceeded"
+    assert "DeadlineExceeded" in set(run.failures.kind)
+
+
 def test_a_silo_that_fails_is_left_out_where_there_is_a_quorum(kind, silos, tmp_path):
     source = "_read = data\ndef data(folder, split):\n    assert 'north' not in folder\n    return _read(folder, split)"
     asked = job(variant(tmp_path, source), rounds=1, min_silos=1)

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from fl_kit import FedAvg, Federation, Job, Scaffold
+from fl_kit.context import StepContext
 from fl_kit.errors import MessageError, QuorumLost, StepFailed, Stopped, TaskError
 from fl_kit.events import Event
-from fl_kit.execute import StepContext, run_step
+from fl_kit.execute import run_step
 from fl_kit.messages import Memory, State, Update
 from fl_kit.tensors import digest
 from fl_kit.workbench import Workbench

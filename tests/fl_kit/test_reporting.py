@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from fl_kit import FedAvg, Federation, Job, Silo
+from fl_kit.door import failed, left_out
 from fl_kit.errors import StepFailed, TrackingError
 from fl_kit.events import Event, metric_event
-from fl_kit.execute import failed, left_out
 from fl_kit.plan import Step
 from fl_kit.reporting import LENGTH, NAMES, Reporter, crowded, metric_names
 from tests.fl_kit.tracking_server import TrackingServer, serving

@@ -11,8 +11,8 @@ import torch
 from torch.nn import functional as F
 
 from fl_kit import FedAvg, Federation, FedProx, Scaffold, execute
+from fl_kit.door import leave
 from fl_kit.errors import RunNotFound, StoreError
-from fl_kit.execute import leave
 from fl_kit.messages import Update
 from fl_kit.protocols import Run
 from fl_kit.tensors import digest

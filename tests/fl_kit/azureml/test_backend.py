@@ -55,12 +55,12 @@ def silos() -> Federation:
 
 def submissions(client: Client, silos: Federation, folder: Path, **settings: Any) -> Submissions:
     asked = job(rounds=5)
-    environment = {"threads": 1, "deadline": None, "rounds_per_pipeline": None, **settings}
+    environment = {"threads": 1, "grace": 60, "rounds_per_pipeline": None, **settings}
     store = FolderStore.create(folder / "r", asked, asked.plan(silos), silos, environment)
     return Submissions(Workspace(client), "r", store, "")
 
 
-@pytest.mark.parametrize("setting", [{"threads": 0}, {"deadline": 0}, {"deadline": 1.5}, {"rounds_per_pipeline": -1}])
+@pytest.mark.parametrize("setting", [{"threads": 0}, {"grace": 0}, {"grace": 1.5}, {"rounds_per_pipeline": -1}])
 def test_settings_out_of_their_range(setting):
     (name,) = setting
     with pytest.raises(IncompatibleError, match=rf"AzureML\({name}="):

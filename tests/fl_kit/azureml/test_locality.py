@@ -268,7 +268,7 @@ def test_no_compute_is_given_an_address_of_another_silo(min_silos: int | None) -
     """Read from the compiled pipeline alone: what its nodes bind, whatever the plan and the layout say."""
     made = federation()
     asked = job(LINEAR, Scaffold(lr=0.1), 3, min_silos=min_silos)
-    terms = Terms(job=asked, federation=made, code="code", digest="0" * 64, deadline=None, threads=1)
+    terms = Terms(job=asked, federation=made, code="code", digest="0" * 64, limit=None, threads=1)
     pipeline = compile_pipeline(terms, Layout("run-1", asked.plan(made), made))
     seen = {(compute, way, locate(address).datastore) for compute, way, address in touched(pipeline)}
     assert seen == {

@@ -33,7 +33,7 @@ TWO = federation(silo("north"), silo("south-east"))
 
 def terms(federation: Federation = TWO, code: str = "code", **settings: Any) -> Terms:
     asked = Job(**{"task": LOGISTIC, "strategy": FedAvg(), "rounds": 3, **settings})
-    return Terms(job=asked, federation=federation, code=code, digest=DIGEST, deadline=None, threads=1)
+    return Terms(job=asked, federation=federation, code=code, digest=DIGEST, limit=None, threads=1)
 
 
 def compiled(about: Terms, *, attempt: int = 0, **chosen: Any) -> Pipeline:
@@ -142,7 +142,7 @@ def test_where_and_as_whom_a_silos_steps_run():
     kubernetes = silo("north", instance_type="gpu-small", identity="managed", instance_count=2, processes=4)
     vm = silo("south", identity="user", variables={"A": "1"})
     about = terms(federation(kubernetes, vm))
-    about = Terms(**{**vars(about), "deadline": 600})
+    about = Terms(**{**vars(about), "limit": 600})
     nodes = {k: v for c in compiled(about).components.values() for k, v in c["jobs"].items()}
     north, south = nodes["fit_north"], nodes["fit_south"]
     assert north["compute"] == "azureml:north-cluster"
@@ -222,7 +222,7 @@ def test_the_real_sdk_reads_and_validates_it(sdk, tmp_path, settings):
         silo("north", instance_type="gpu", identity="managed", instance_count=2, processes=2),
         silo("south-east", identity="user", data="/mnt/data", environment="azureml:torch:3"),
     )
-    about = Terms(**{**vars(terms(mixed, code=str(tmp_path / "code"), **settings)), "deadline": 90})
+    about = Terms(**{**vars(terms(mixed, code=str(tmp_path / "code"), **settings)), "limit": 90})
     pipeline = compiled(about)
     files = write_files(pipeline, tmp_path / "yaml")
     for label in pipeline.components:

@@ -9,9 +9,9 @@ import pytest
 from fl_kit import FedAvg, Federation, Job, Silo
 from fl_kit.azureml.phases import phases
 from fl_kit.azureml.polling import Feed, Patience, failure_of
+from fl_kit.door import failed, left_out
 from fl_kit.errors import StepFailed, TrackingError
 from fl_kit.events import Event, metric_event
-from fl_kit.execute import failed, left_out
 from fl_kit.mlflow_rest import MlflowServer, NotNow
 from fl_kit.reporting import Reporter
 from tests.fl_kit.tracking_server import TrackingServer, serving
