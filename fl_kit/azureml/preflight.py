@@ -1,9 +1,10 @@
 """`check`: everything that would go wrong on AzureML and can be seen before anything is submitted, at once."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 from fl_kit.azureml.environment import image_of, is_registered, lacking, packages_of, unpinned
 from fl_kit.azureml.facts import Facts
@@ -23,16 +24,18 @@ from fl_kit.azureml.places import (
 from fl_kit.bundle import contents
 from fl_kit.errors import FederationError, FlKitError
 from fl_kit.job import Job
-from fl_kit.plan import Plan
-from fl_kit.silo import Federation
+from fl_kit.plan import ORCHESTRATOR, Plan
+from fl_kit.reporting import NAMES, crowded, metric_names
+from fl_kit.silo import Federation, Party
 from fl_kit.task import OWN_METRICS
+
+P = TypeVar("P", bound=Party)
 
 # Microsoft's limits: learn.microsoft.com/azure/machine-learning/resource-limits-capacity,
 # …/how-to-manage-quotas and …/how-to-save-write-experiment-files.
 STEPS = 30_000
 INPUTS = 200
 OUTPUTS = 20
-METRIC_NAMES = 50
 BUNDLE_FILES = 2_000
 BUNDLE_BYTES = 300 << 20
 
@@ -81,12 +84,34 @@ def workspace_findings(federation: Federation, facts: Facts) -> Iterable[Finding
 def plan_findings(
     job: Job, plan: Plan, federation: Federation, facts: Facts | None, rounds_per_pipeline: int | None
 ) -> Iterator[Finding]:
-    where = facts.locate if facts else locate
-    if all(party.datastore for party in parties(federation).values()):
-        yield from (of_breach(breach) for breach in breaches(plan, federation, where))
+    yield from breach_findings(plan, federation, facts)
     yield from size_findings(plan, rounds_per_pipeline)
     yield from metric_findings(job, federation)
     yield from bundle_findings(job, plan)
+
+
+def breach_findings(plan: Plan, federation: Federation, facts: Facts | None) -> Iterator[Finding]:
+    """Who would read or write where he must not. That a party has no datastore, or one that is not there, was said."""
+    absent = {name for name, party in parties(federation).items() if not party.datastore}
+    if facts:
+        absent |= {
+            name for name, party in parties(federation).items() if party.datastore.lower() not in facts.datastores
+        }
+    for breach in breaches(plan, with_datastores(federation, absent), facts.locate if facts else locate):
+        if not (breach.doubtful and breach.party in absent):
+            yield of_breach(breach)
+
+
+def with_datastores(federation: Federation, absent: Collection[str]) -> Federation:
+    """The federation with a datastore for each of these parties, by a name that no datastore can have."""
+
+    def given(party: P, name: str) -> P:
+        return replace(party, datastore=f"of {name}") if name in absent else party
+
+    return Federation(
+        silos=tuple(given(silo, silo.name) for silo in federation.silos),
+        orchestrator=given(federation.orchestrator, ORCHESTRATOR),
+    )
 
 
 def of_breach(breach: Breach) -> Finding:
@@ -150,16 +175,13 @@ def size_findings(plan: Plan, rounds_per_pipeline: int | None) -> Iterator[Findi
 
 def metric_findings(job: Job, federation: Federation) -> Iterator[Finding]:
     """The names of metrics on the pipeline's own run."""
-    names = len(OWN_METRICS) + len(job.task.metrics)
-    total = names * (1 + len(federation))
-    if names >= METRIC_NAMES:
-        what = f"the task has {plural(len(job.task.metrics), 'metric')}; AzureML takes fewer than {METRIC_NAMES} names"
+    if len(OWN_METRICS) + len(job.task.metrics) >= NAMES:
+        what = f"the task has {plural(len(job.task.metrics), 'metric')}; AzureML takes fewer than {NAMES} names"
         yield fault("job", what, "measure less")
-    elif total >= METRIC_NAMES:
-        what = f"{names} metrics for {len(federation)} silos and the federation are {total} names on one run"
-        cure = (
-            f"nothing to do: AzureML takes fewer than {METRIC_NAMES}, so each silo's figures go to its own steps' runs"
-        )
+    elif crowded(job, len(federation)):
+        total = metric_names(job, len(federation))
+        what = f"{total} names of metrics on the pipeline's run; AzureML takes {NAMES}"
+        cure = "nothing to do: each silo's figures go to one child run of its own, named like the silo"
         yield doubt("job", what, cure)
 
 

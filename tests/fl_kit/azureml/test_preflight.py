@@ -248,6 +248,23 @@ def test_a_datastore_that_is_not_there() -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["nowhere", "b/store", "..", "b_store?"])
+@pytest.mark.parametrize("whose", ["b", "orchestrator"])
+def test_a_datastore_that_is_not_there_is_one_finding_however_many_rounds(name: str, whose: str) -> None:
+    made = federation(place("a"), place("b", datastore=name)) if whose == "b" else federation(datastore=name)
+    (finding,) = check(job(LINEAR, Scaffold(lr=0.1), 5), made, client()).findings
+    assert (finding.level, finding.party) == ("error", whose)
+    assert finding.what.startswith(f"there is no datastore {name!r}")
+
+
+@pytest.mark.parametrize("name", ["", "nowhere"])
+def test_other_breaches_show_beside_a_missing_datastore(name: str) -> None:
+    made = federation(place("a", datastore=name), place("b", data="azureml://datastores/hub_store/paths/x/"))
+    whats = [(party, what.partition(",")[0]) for _, party, what in found(made, client())]
+    assert ("b", "its data lie in hub_store") in whats
+    assert len(whats) == 2
+
+
 def test_data_in_a_datastore_that_is_not_there() -> None:
     made = federation(place("a"), place("b", data="azureml://datastores/archive/paths/x/"))
     assert found(made, client()) == [
@@ -364,11 +381,13 @@ def test_too_many_inputs(silos: int, fits: bool) -> None:
 
 
 def test_metric_names() -> None:
-    """4 names (loss, train_loss, update_norm, mean_squared_error) for 11 silos and the federation: 48; for 12: 52."""
-    assert found(*many(11)) == []
-    level, party, what = only(*many(12))
-    assert (level, party) == ("warning", "job")
-    assert what == "4 metrics for 12 silos and the federation are 52 names on one run"
+    """5 names (4 metrics, and whether it was left out) for 8 silos and the federation, and one more: 46; for 9: 51."""
+    assert found(*many(8)) == []
+    made, there = many(9)
+    (finding,) = check(a_job(), made, there).findings
+    assert (finding.level, finding.party) == ("warning", "job")
+    assert finding.what == "51 names of metrics on the pipeline's run; AzureML takes 50"
+    assert finding.cure == "nothing to do: each silo's figures go to one child run of its own, named like the silo"
 
 
 NAMED = """
