@@ -50,7 +50,7 @@ def test_it_has_one_cell_of_parameters_that_papermill_understands(notebook: Path
 
 
 @pytest.mark.slow
-@pytest.mark.real
+@pytest.mark.sample
 @pytest.mark.parametrize(("notebook", "small"), CASES)
 def test_it_runs_and_says_the_same_twice(notebook: Path, small: dict[str, Any], tmp_path: Path) -> None:
     first, second = (run(notebook, small, tmp_path / name) for name in ("first", "second"))
@@ -63,7 +63,7 @@ def test_it_runs_and_says_the_same_twice(notebook: Path, small: dict[str, Any], 
 
 
 @pytest.mark.slow
-@pytest.mark.real
+@pytest.mark.sample
 def test_one_picture_and_one_line_stay_of_what_was_watched(tmp_path: Path) -> None:
     name = "00_first_federation"
     cells = run(ROOT / "notebooks" / f"{name}.ipynb", SMALL[name][0], tmp_path)

@@ -13,7 +13,7 @@ def example(root: Path) -> str:
     return str(blocks[0])
 
 
-@pytest.mark.real
+@pytest.mark.sample
 def test_the_example_runs(
     example: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.browser, pytest.mark.real, pytest.mark.slow]
+pytestmark = [pytest.mark.browser, pytest.mark.sample, pytest.mark.slow]
 
 NOTEBOOK = "01_same_code_on_azureml.ipynb"
 

@@ -183,7 +183,7 @@ def test_every_step_through_folders_gives_the_bits_and_figures_of_in_process(
     assert set(finished.history()["round"]) == {0, 1, 2}
 
 
-@pytest.mark.real
+@pytest.mark.sample
 def test_four_hospitals_step_by_step(tmp_path: Path) -> None:
     sample = samples.load("heart_disease")
     source = f'''

@@ -443,7 +443,7 @@ def test_the_picture_survives_what_is_no_number() -> None:
 # --- real patients --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.real
+@pytest.mark.sample
 @pytest.mark.slow
 def test_four_hospitals_together_beat_each_alone_and_match_the_pool(tmp_path: Path) -> None:
     sample = samples.load("heart_disease")

@@ -26,6 +26,8 @@ LINEAR = HERE / "linear.py"
 QUADRATIC = HERE / "quadratic.py"
 BATCHNORM = HERE / "batchnorm.py"
 DROPOUT = HERE / "dropout.py"
+HEART = HERE / "heart.py"
+"""For the real sample data; the others read arrays."""
 
 
 def silos(folder: Path, **rows: Any) -> Federation:

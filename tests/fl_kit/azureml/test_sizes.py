@@ -16,7 +16,7 @@ from sim import samples
 from sim.azureml import LocalWorkspace
 from tests.sim.small import digests, federation, undisturbed
 from tests.sim.small import job as asked
-from tests.tasks import write_task
+from tests.tasks import HEART
 
 pytestmark = pytest.mark.slow
 
@@ -85,38 +85,14 @@ def test_the_figures_of_many_silos_are_all_there_and_the_root_has_few_names(ten,
     assert backend.attach(run.id).wait(timeout=60).events() == run.events()
 
 
-HEART = """
-from pathlib import Path
-import pandas as pd
-import torch
-from torch import nn
-from fl_kit import Standardize
-from fl_kit.metrics import AUC
-
-WIDTH = {width}
-
-def model():
-    return nn.Sequential(Standardize(WIDTH, flag_missing=True), nn.Linear(2 * WIDTH, 1))
-
-def data(folder, split):
-    frame = pd.read_csv(Path(folder) / f"{{split}}.csv")
-    targets = torch.tensor(frame.pop("{target}").to_numpy(), dtype=torch.float32)
-    return torch.tensor(frame.to_numpy(), dtype=torch.float32), targets[:, None]
-
-loss = nn.BCEWithLogitsLoss()
-metrics = [AUC()]
-"""
-
-
-@pytest.mark.real
+@pytest.mark.sample
 def test_four_hospitals_give_the_same_bits_in_process_and_through_the_workspace(tmp_path):
     sample = samples.load("heart_disease")
     hospitals = sample.federation(seed=0, folder=tmp_path / "hospitals")
-    task = write_task(tmp_path, HEART.format(width=len(sample.features), target=sample.target), "heart")
     with workspace(hospitals, tmp_path) as made:
         backend = AzureML(made.client(), folder=tmp_path / "runs")
         for strategy in (FedAvg(lr=0.03), FedProx(lr=0.03, mu=0.1), Scaffold(lr=0.03)):
-            job = Job(task=task, strategy=strategy, rounds=3, seed=7)
+            job = Job(task=HEART, strategy=strategy, rounds=3, seed=7)
             run = job.run(made.federation, on=backend).wait(timeout=240)
             found = digests(run, range(4))
             assert found == digests(undisturbed(job, hospitals), range(4))
