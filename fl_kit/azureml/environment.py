@@ -5,6 +5,8 @@ ones a silo needs is said in `fl_kit/silo_environment.txt`, and by the task's ow
 so that a silo gets their security patches; name one with a tag in `Silo.environment` to hold it fixed.
 """
 
+import hashlib
+import json
 import re
 import sys
 from collections.abc import Mapping
@@ -26,6 +28,9 @@ IMAGES = {
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
 """Where torch without CUDA is: on PyPI, torch for Linux brings some gigabytes of CUDA along."""
 
+NAME = "fl-kit"
+"""Of the environments that are registered here; each content is a version."""
+
 REGISTERED = re.compile(r"azureml:[\w.-]+(:[\w.-]+|@[\w.-]+)")
 
 
@@ -41,6 +46,24 @@ def image_of(party: Party) -> str:
         forms = [*IMAGES, "<registry>/<image>:<tag>", "azureml:<name>:<version>"]
         raise FederationError(f"environment {name!r} is not known{nearest(name, forms)}")
     return IMAGES.get(name, name)
+
+
+def environment_of(party: Party, task: Task) -> dict[str, Any]:
+    """The environment as AzureML's YAML has it; its version follows from its content.
+
+    It has a name of its own, for the SDK would register a nameless one again for every step.
+    """
+    content = {"image": image_of(party), "conda_file": conda_of(party, task)}
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    schema = "https://azuremlschemas.azureedge.net/latest/environment.schema.json"
+    return {"$schema": schema, "name": NAME, "version": digest[:16], **content}
+
+
+def environment_name(party: Party, task: Task) -> str:
+    """`name:version` of the environment of a party's steps, or `name@label` if the party says so."""
+    if is_registered(party):
+        return party.environment.removeprefix("azureml:")
+    return f"{NAME}:{environment_of(party, task)['version']}"
 
 
 def conda_of(party: Party, task: Task) -> dict[str, Any]:

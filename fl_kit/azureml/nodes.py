@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from fl_kit.azureml.environment import conda_of, image_of, is_registered
+from fl_kit.azureml.environment import environment_name
 from fl_kit.azureml.identity import check_identity
 from fl_kit.azureml.locality import locate
 from fl_kit.azureml.phases import Phase
@@ -73,7 +73,7 @@ def component(phase: Phase, step: Step, terms: Terms) -> dict[str, Any]:
         "inputs": {"round": TEXT, "party": TEXT, **declarations(phase, step, terms)},
         "outputs": dict.fromkeys(step.outputs, FOLDER),
         "code": terms.code,
-        "environment": environment(terms.party(step.party), terms.job),
+        "environment": f"azureml:{environment_name(terms.party(step.party), terms.job.task)}",
         "command": command(phase, step, terms),
     }
 
@@ -172,10 +172,3 @@ def identity_of(text: str) -> dict[str, str]:
         if kind == "user"
         else {"type": kind} | ({"client_id": client_id} if client_id else {})
     )
-
-
-def environment(party: Party, job: Job) -> Any:
-    """A party's environment as AzureML's YAML writes it."""
-    if is_registered(party):
-        return party.environment
-    return {"image": image_of(party), "conda_file": conda_of(party, job.task)}

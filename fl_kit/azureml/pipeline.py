@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fl_kit.azureml.environment import environment_of, is_registered
 from fl_kit.azureml.layout import Layout
 from fl_kit.azureml.nodes import FOLDER, TEXT, Terms, data_type, data_value, node
 from fl_kit.azureml.phases import Phase, phases
@@ -24,10 +25,12 @@ Earlier = Callable[[str], str]
 class Pipeline:
     """What is submitted for some rounds of a run, as plain data.
 
-    components  `name:version` → a pipeline component
-    job         the pipeline job; its nodes call the components by name and version
+    environments  `name:version` → an environment in which components' steps run
+    components    `name:version` → a pipeline component
+    job           the pipeline job; its nodes call the components by name and version
     """
 
+    environments: Mapping[str, Mapping[str, Any]]
     components: Mapping[str, Mapping[str, Any]]
     job: Mapping[str, Any]
 
@@ -72,7 +75,18 @@ def compile_pipeline(
         "settings": {"force_rerun": True, "continue_on_step_failure": terms.quorum},
         "jobs": {phase.name: call(phase, labels[phase.shape], terms, layout, made) for phase in chosen},
     }
-    return Pipeline(components={labels[shape]: component for shape, component in components.items()}, job=job)
+    return Pipeline(
+        environments=environments(chosen, terms),
+        components={labels[shape]: component for shape, component in components.items()},
+        job=job,
+    )
+
+
+def environments(chosen: Iterable[Phase], terms: Terms) -> dict[str, Mapping[str, Any]]:
+    """Each environment once; those that the workspace has from elsewhere are taken as they are."""
+    parties = [terms.party(name) for name in {step.party: None for phase in chosen for step in phase.steps}]
+    made = [environment_of(party, terms.job.task) for party in parties if not is_registered(party)]
+    return {label(each): each for each in made}
 
 
 def rounds_of(chosen: list[Phase]) -> str:
@@ -143,8 +157,8 @@ def unlike(chosen: Iterable[Phase]) -> list[Phase]:
     return list({phase.shape: phase for phase in reversed(list(chosen))}.values())
 
 
-def label(component: Mapping[str, Any]) -> str:
-    return f"{component['name']}:{component['version']}"
+def label(asset: Mapping[str, Any]) -> str:
+    return f"{asset['name']}:{asset['version']}"
 
 
 def check_places(federation: Federation) -> None:

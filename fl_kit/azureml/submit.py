@@ -1,10 +1,10 @@
-"""Hands a compiled pipeline to the SDK: components are registered once, the job calls them."""
+"""Hands a compiled pipeline to the SDK: environments and components are registered once, the job calls them."""
 
 import io
 import logging
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any, TextIO
@@ -13,11 +13,12 @@ from fl_kit.azureml.pipeline import Pipeline
 
 
 def write_files(pipeline: Pipeline, folder: Path) -> dict[str, Path]:
-    """Write AzureML's own YAML of each component, and of the job as `pipeline.yml`; gives name → file."""
+    """Write AzureML's own YAML of each asset, and of the job as `pipeline.yml`; gives `name:version` → file."""
     folder.mkdir(parents=True, exist_ok=True)
-    files = {label: folder / f"{label.replace(':', '-')}.yml" for label in pipeline.components}
+    assets = {**pipeline.environments, **pipeline.components}
+    files = {label: folder / f"{label.replace(':', '-')}.yml" for label in assets}
     for label, file in files.items():
-        write_yaml(pipeline.components[label], file)
+        write_yaml(assets[label], file)
     write_yaml(pipeline.job, folder / "pipeline.yml")
     return {**files, "job": folder / "pipeline.yml"}
 
@@ -27,12 +28,15 @@ def submit(client: Any, pipeline: Pipeline, folder: Path) -> Any:
 
     folder  where the YAML is kept that was sent
     """
-    from azure.ai.ml import load_job
+    from azure.ai.ml import load_component, load_environment, load_job
 
     files = write_files(pipeline, folder)
     with without_notices():
-        for label in pipeline.components:
-            register(client, label, files[label])
+        new = absent(client.components, pipeline.components)
+        for label in absent(client.environments, pipeline.environments) if new else ():
+            client.environments.create_or_update(load_environment(files[label]))
+        for label in new:
+            client.components.create_or_update(load_component(files[label]))
         job = load_job(files["job"])
         return client.jobs.create_or_update(job, skip_validation=True)
 
@@ -68,16 +72,18 @@ class WithoutBlankLines(io.TextIOBase):
         self.to.flush()
 
 
-def register(client: Any, label: str, file: Path) -> None:
-    """Register a component unless the workspace has it: its version is made from its content."""
-    from azure.ai.ml import load_component
+def absent(operations: Any, labels: Iterable[str]) -> list[str]:
+    """Which of these `name:version` the workspace has not: a version is made from its content, so the rest stay."""
     from azure.core.exceptions import ResourceNotFoundError
 
-    name, _, version = label.partition(":")
-    try:
-        client.components.get(name, version)
-    except ResourceNotFoundError:
-        client.components.create_or_update(load_component(file))
+    found = []
+    for label in labels:
+        name, _, version = label.partition(":")
+        try:
+            operations.get(name, version)
+        except ResourceNotFoundError:
+            found.append(label)
+    return found
 
 
 def write_yaml(content: Mapping[str, Any], file: Path) -> None:

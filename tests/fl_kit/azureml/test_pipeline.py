@@ -16,6 +16,7 @@ from fl_kit.azureml.submit import write_files
 from fl_kit.errors import FederationError, PlanError
 from tests.sim.small import LOGISTIC
 
+OWN = "azureml:torch:3"
 DIGEST = hashlib.sha256(b"bundle").hexdigest()
 
 
@@ -175,6 +176,18 @@ def test_a_version_follows_from_what_a_component_says_not_from_where_it_lies():
     assert not here.components.keys() & other.components.keys()
 
 
+def test_each_environment_has_a_name_and_is_registered_once():
+    silos = federation(silo("north"), silo("south"), silo("gpu", environment="cuda"), silo("own", environment=OWN))
+    pipeline = compiled(terms(silos))
+    nodes = {k: v for c in pipeline.components.values() for k, v in c["jobs"].items()}
+    named = {node: found["component"]["environment"] for node, found in nodes.items()}
+    assert named["fit_own"] == OWN
+    assert named["fit_north"] == named["fit_south"] == named["aggregate"] == named["init"] != named["fit_gpu"]
+    assert {f"azureml:{label}" for label in pipeline.environments} == {named["fit_north"], named["fit_gpu"]}
+    changed = compiled(terms(federation(silo("north", packages=("torch==2.4.0",)))))
+    assert len(changed.environments.keys() - pipeline.environments.keys()) == 1
+
+
 def test_a_party_without_a_place_is_named_with_all_others():
     nowhere = Federation(silos=(Silo(name="north", data="x"), silo("south")))
     with pytest.raises(FederationError, match=r"orchestrator: no compute(.|\n)*orchestrator: no datastore(.|\n)*north"):
@@ -220,11 +233,15 @@ def test_the_real_sdk_reads_and_validates_it(sdk, tmp_path, settings):
     (tmp_path / "code" / "a.txt").write_text("a")
     mixed = federation(
         silo("north", instance_type="gpu", identity="managed", instance_count=2, processes=2),
-        silo("south-east", identity="user", data="/mnt/data", environment="azureml:torch:3"),
+        silo("south-east", identity="user", data="/mnt/data", environment=OWN),
     )
     about = Terms(**{**vars(terms(mixed, code=str(tmp_path / "code"), **settings)), "limit": 90})
     pipeline = compiled(about)
     files = write_files(pipeline, tmp_path / "yaml")
+    for label in pipeline.environments:
+        environment = sdk.load_environment(files[label])
+        assert f"{environment.name}:{environment.version}" == label
+        assert "torch==" in environment._to_rest_object().properties.conda_file
     for label in pipeline.components:
         component = sdk.load_component(files[label])
         assert component._validate().passed, component._validate().error_messages
