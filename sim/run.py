@@ -2,64 +2,49 @@
 
 import atexit
 import threading
-import traceback
 import weakref
 from typing import TYPE_CHECKING
 
 import torch
 
-from fl_kit import history as frames
 from fl_kit.errors import FlKitError, Stopped
 from fl_kit.events import (
-    GLOBAL,
     RUN_COMPLETED,
     RUN_FAILED,
     RUN_RESUMED,
     RUN_STARTED,
     RUN_STOPPED,
     Event,
-    is_metric,
-    metric_name,
     now,
 )
 from fl_kit.job import Job
 from fl_kit.messages import State
 from fl_kit.plan import ORCHESTRATOR, Plan
+from fl_kit.run_handle import RunHandle, unexpected
 from fl_kit.silo import Federation
 from fl_kit.store import FolderStore, Store
-from fl_kit.table import Shown, Table
-from fl_kit.tensors import digest
 from sim.allocator import warm_allocator
 from sim.engine import Engine, Runner
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 _running: "weakref.WeakSet[SimulatedRun]" = weakref.WeakSet()
 
 
-class SimulatedRun(Shown):
+class SimulatedRun(RunHandle):
     """A run of a simulation; see `fl_kit.protocols.Run`.
 
     folder   the run folder, or None if it is kept in memory only
-    tracker  its mirror in MLflow, if `job.run` was given `track`
     """
 
     def __init__(
         self, *, run_id: str, job: Job, plan: Plan, federation: Federation, store: Store, runner: Runner, threads: int
     ) -> None:
-        self.id = run_id
-        self.job = job
-        self.plan = plan
-        self.federation = federation
+        super().__init__(run_id=run_id, job=job, plan=plan, federation=federation)
         self.folder = store.folder if isinstance(store, FolderStore) else None
-        self.tracker: object | None = None
         self._store = store
         self._threads = threads
-        self._stop = threading.Event()
-        self._ended = threading.Event()  # not the thread's own join: CPython's does not survive an interrupt
-        self._error: BaseException | None = None
-        self._status = "running"
         self._engine = Engine(
             job=job,
             plan=plan,
@@ -83,16 +68,6 @@ class SimulatedRun(Shown):
         return self
 
     @property
-    def status(self) -> str:
-        """One of "running", "completed", "stopped", "failed"."""
-        return self._status
-
-    @property
-    def failures(self) -> "pd.DataFrame":
-        """One row for each failed attempt of a step: silo, round, step, kind, message, detail."""
-        return frames.failures(self.events())
-
-    @property
     def rounds_done(self) -> int:
         """The last round whose state is kept; 0 before the first."""
         return self._store.last_round() or 0
@@ -101,28 +76,9 @@ class SimulatedRun(Shown):
         """Events from position `after` on."""
         return self._store.events.read(after)
 
-    def wait(self, timeout: float | None = None) -> "SimulatedRun":
-        """Itself when the run has ended, or after `timeout` seconds.
-
-        Raises what made the run fail. An interrupt stops the run cleanly first, so that what is done is kept.
-        """
-        try:
-            self._ended.wait(timeout)
-        except KeyboardInterrupt:
-            self.stop()
-            self._ended.wait()
-            raise
-        if self._error is not None:
-            raise self._error
-        return self
-
     def stop(self) -> None:
         """Ask the run to stop at its next batch; completed rounds stay usable, and it can be resumed."""
         self._stop.set()
-
-    def history(self) -> "pd.DataFrame":
-        """One row per round, party and metric: columns round, party, metric, value."""
-        return frames.history(self.events())
 
     def state(self, round: int = -1) -> State:
         """The state after a round; −1 is the last one. Raises StoreError if it was not kept."""
@@ -133,20 +89,10 @@ class SimulatedRun(Shown):
             round = self.rounds_done
         return self._store.state(round)
 
-    def digest(self, round: int = -1) -> str:
-        """The sha256 of a round's parameters: equal exactly when the bits are."""
-        return digest(self.state(round).params)
-
-    def table(self) -> Table:
-        """The federation's latest figures."""
-        latest = {metric_name(e): e for e in self.events() if e.party == GLOBAL and is_metric(e)}
-        rows = [(metric, event.round, number(event.value)) for metric, event in latest.items()]
-        return Table(
-            columns=["metric", "round", "value"],
-            rows=rows,
-            title=f"Run {self.id}: {self.status}, {self.rounds_done} of {self.plan.rounds} rounds",
-            note=f"kept in {self.folder}" if self.folder else "kept in memory",
-        )
+    @property
+    def kept_in(self) -> str:
+        """The run folder, or the memory."""
+        return f"kept in {self.folder}" if self.folder else "kept in memory"
 
     def _check(self) -> None:
         if self._stop.is_set():
@@ -162,7 +108,7 @@ class SimulatedRun(Shown):
         except Stopped:
             self._end("stopped", RUN_STOPPED, None)
         except BaseException as error:  # noqa: BLE001 - raised again in whoever waits for the run
-            self._error = error if isinstance(error, FlKitError) else unexpected(self.id, error)
+            self._error = error if isinstance(error, FlKitError) else unexpected(f"run {self.id} failed", error)
             self._end("failed", RUN_FAILED, str(self._error))
         finally:
             torch.set_num_threads(before)
@@ -180,18 +126,6 @@ class SimulatedRun(Shown):
     def _tell(self, name: str, value: dict[str, object] | str | None) -> None:
         round = self._store.last_round() or 0
         self._store.events.append(Event(time=now(), round=round, party=ORCHESTRATOR, name=name, value=value))
-
-
-def number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
-
-
-def unexpected(run_id: str, error: BaseException) -> FlKitError:
-    """An error that is nobody's contract, with its cause."""
-    wrapped = FlKitError(f"run {run_id} failed: {type(error).__name__}: {error}")
-    wrapped.__cause__ = error
-    wrapped.detail = "".join(traceback.format_exception(error))
-    return wrapped
 
 
 @atexit.register

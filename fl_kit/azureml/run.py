@@ -2,17 +2,14 @@
 
 import threading
 import time
-import traceback
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from fl_kit import history as frames
 from fl_kit.azureml.polling import Feed, Patience, failure_of
 from fl_kit.azureml.submissions import Submission, Submissions
 from fl_kit.door import failed
 from fl_kit.errors import FlKitError, QuorumLost, StepFailed, StoreError, TrackingError
 from fl_kit.events import (
-    GLOBAL,
     NOTE,
     ROUND_COMPLETED,
     RUN_COMPLETED,
@@ -21,47 +18,37 @@ from fl_kit.events import (
     RUN_STARTED,
     RUN_STOPPED,
     Event,
-    is_metric,
-    metric_name,
     now,
 )
 from fl_kit.messages import State, complete, read
 from fl_kit.plan import ORCHESTRATOR, round_name
 from fl_kit.reporting import crowded
-from fl_kit.table import Shown, Table
-from fl_kit.tensors import digest
+from fl_kit.run_handle import RunHandle, unexpected
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 NO_LOG = "AzureML ended it, and it left no log: look at the step in the studio"
 
 LIFECYCLE = {"completed": RUN_COMPLETED, "stopped": RUN_STOPPED, "failed": RUN_FAILED}
 
 
-class AzureMLRun(Shown):
+class AzureMLRun(RunHandle):
     """A run on AzureML; see `fl_kit.protocols.Run`.
 
     The pipeline runs in the workspace: this handle only watches it, and submits the next chunk where the run is cut
     into several. Another kernel attaches to the same run by its id and sees the same events.
 
     folder   the run's folder on this machine: what was asked for, what was sent, and the states that were asked for
-    tracker  its mirror in MLflow, if `job.run` was given `track`
     """
 
     def __init__(self, submissions: Submissions) -> None:
-        self.id = submissions.run_id
-        self.job = submissions.job
-        self.plan = submissions.plan
-        self.federation = submissions.federation
+        super().__init__(
+            run_id=submissions.run_id, job=submissions.job, plan=submissions.plan, federation=submissions.federation
+        )
         self.folder = submissions.store.folder
-        self.tracker: object | None = None
         self._submissions = submissions
         self._events: list[Event] = []
-        self._error: FlKitError | None = None
-        self._status = "running"
-        self._ended = threading.Event()
-        self._stop = threading.Event()
         self._server = submissions.workspace.tracking()
 
     def watch(self, *, resume: bool = False) -> "AzureMLRun":
@@ -72,16 +59,6 @@ class AzureMLRun(Shown):
         self._thread = threading.Thread(target=self._work, args=(resume,), name=f"fl-kit run {self.id}", daemon=True)
         self._thread.start()
         return self
-
-    @property
-    def status(self) -> str:
-        """One of "running", "completed", "stopped", "failed"."""
-        return self._status
-
-    @property
-    def failures(self) -> "pd.DataFrame":
-        """One row for each failed attempt of a step: silo, round, step, kind, message, detail."""
-        return frames.failures(self.events())
 
     @property
     def rounds_done(self) -> int:
@@ -97,30 +74,11 @@ class AzureMLRun(Shown):
         """Events from position `after` on."""
         return self._events[after:]
 
-    def wait(self, timeout: float | None = None) -> "AzureMLRun":
-        """Itself when the run has ended, or after `timeout` seconds.
-
-        Raises what made the run fail. An interrupt cancels the pipeline first; rounds that are done stay usable.
-        """
-        try:
-            self._ended.wait(timeout)
-        except KeyboardInterrupt:
-            self.stop()
-            self._ended.wait()
-            raise
-        if self._error is not None:
-            raise self._error
-        return self
-
     def stop(self) -> None:
         """Cancel the pipeline; rounds that are done stay usable, and `AzureML.resume` goes on from them."""
         if not self._ended.is_set():
             self._stop.set()
             self._submissions.workspace.cancel(self._submissions.made[-1].job)
-
-    def history(self) -> "pd.DataFrame":
-        """One row per round, party and metric: columns round, party, metric, value."""
-        return frames.history(self.events())
 
     def state(self, round: int = -1) -> State:
         """The state after a round, brought here once; −1 is the last one.
@@ -133,10 +91,6 @@ class AzureMLRun(Shown):
             self._download(round)
         return read(State, place)
 
-    def digest(self, round: int = -1) -> str:
-        """The sha256 of a round's parameters: equal exactly when the bits are."""
-        return digest(self.state(round).params)
-
     def logs(self, party: str, round: int) -> str:
         """What a party's steps of a round have said: a silo's name, or "orchestrator".
 
@@ -148,16 +102,10 @@ class AzureMLRun(Shown):
             raise FlKitError(f"{party} has no log of round {round}: it has no step there, or has not begun it")
         return "\n".join(texts)
 
-    def table(self) -> Table:
-        """The federation's latest figures."""
-        latest = {metric_name(e): e for e in self.events() if e.party == GLOBAL and is_metric(e)}
-        rows = [(metric, event.round, number(event.value)) for metric, event in latest.items()]
-        return Table(
-            columns=["metric", "round", "value"],
-            rows=rows,
-            title=f"Run {self.id}: {self.status}, {self.rounds_done} of {self.plan.rounds} rounds",
-            note=f"pipeline {', '.join(self.jobs)} in workspace {self._submissions.workspace.name}",
-        )
+    @property
+    def kept_in(self) -> str:
+        """The pipelines and the workspace."""
+        return f"pipeline {', '.join(self.jobs)} in workspace {self._submissions.workspace.name}"
 
     def _download(self, round: int) -> None:
         """Bring a state here, from the newest submission that made it."""
@@ -204,7 +152,11 @@ class AzureMLRun(Shown):
                 self._error = self._blame(self._events[before:], submission)
             self._end(feed.ended, feed.end_time)
         except BaseException as error:  # noqa: BLE001 - raised again in whoever waits for the run
-            self._error = error if isinstance(error, FlKitError) else unexpected(self.id, error)
+            self._error = (
+                error
+                if isinstance(error, FlKitError)
+                else unexpected(f"run {self.id} can no longer be followed", error)
+            )
             self._end("failed", now())
         finally:
             self._ended.set()
@@ -285,18 +237,6 @@ def unheard(submissions: Submissions, submission: Submission) -> StepFailed:
                     return StepFailed(message, op=step.op, silo=step.party, round=step.round, detail=detail)
     first = submissions.phases[submission.first]
     return StepFailed(NO_LOG, op=first.op, silo=ORCHESTRATOR, round=first.round)
-
-
-def number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
-
-
-def unexpected(run_id: str, error: BaseException) -> FlKitError:
-    """An error that is nobody's contract, with its cause."""
-    wrapped = FlKitError(f"run {run_id} can no longer be followed: {type(error).__name__}: {error}")
-    wrapped.__cause__ = error
-    wrapped.detail = "".join(traceback.format_exception(error))
-    return wrapped
 
 
 def passing_errors() -> tuple[type[Exception], ...]:
