@@ -1,12 +1,14 @@
-"""fl-kit's exact simulator against the plain torch loop: time, memory, start.
+"""fl-kit's exact simulator against the plain torch loop: time, memory, start; and a submission to AzureML.
 
 python -m bench                 everything, about a quarter of an hour; wants a machine that does nothing else
 python -m bench --quick         a few rounds of each, to see that it works
-python -m bench --readme        also put the table into README.md
+python -m bench --azureml       only the submission: a large plan, to a local workspace; a quarter of a minute
+python -m bench --readme        also put the table, or the one line, into README.md
 """
 
 import argparse
 import sys
+from typing import Any
 
 from bench import report
 from bench.child import ROOT, figures
@@ -16,6 +18,8 @@ from bench.systems import FOLDER, LOOP, SYSTEMS
 MORE_SILOS = ("W2x1000:2", "W3x16:2")
 """Ten times and four times the silos: the memory must stay what it is."""
 SMALL_JOB = "W2x10"
+LARGE_PLAN, QUICK_PLAN = ("10", "50"), ("2", "3")
+"""Silos and rounds of what is submitted to AzureML."""
 
 
 def measure(workloads: list[str], repeats: int, *, quick: bool, command: str) -> report.Figures:
@@ -40,9 +44,15 @@ def measure(workloads: list[str], repeats: int, *, quick: bool, command: str) ->
         memory=memory,
         starts=begun,
         imported=import_time(3 if quick else 9),
+        azureml=submission(quick=quick),
         repeats=repeats,
         command=command,
     )
+
+
+def submission(*, quick: bool) -> dict[str, Any]:
+    say("azureml")
+    return figures("azureml", *(QUICK_PLAN if quick else LARGE_PLAN))
 
 
 def say(part: str) -> None:
@@ -55,8 +65,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workloads", default="W1,W2,W3", help="see bench/workloads.py; default: W1,W2,W3")
     parser.add_argument("--repeats", type=int, default=None, help="runs of each system; default: 5")
     parser.add_argument("--quick", action="store_true", help="three rounds, one run of each")
-    parser.add_argument("--readme", action="store_true", help="put the table into README.md")
+    parser.add_argument("--azureml", action="store_true", help="only the submission to AzureML")
+    parser.add_argument("--readme", action="store_true", help="put the table, or the one line, into README.md")
     asked = parser.parse_args(arguments)
+    if asked.azureml:
+        return only_azureml(quick=asked.quick, readme=asked.readme)
     repeats = asked.repeats or (1 if asked.quick else 5)
     words = sys.argv[1:] if arguments is None else arguments
     command = " ".join(["python -m bench", *(word for word in words if word != "--readme")])
@@ -66,6 +79,14 @@ def main(arguments: list[str] | None = None) -> int:
     if asked.readme:
         report.put_into(ROOT / "README.md", table)
     return 0 if found.same else 1
+
+
+def only_azureml(*, quick: bool, readme: bool) -> int:
+    line = report.submitted(submission(quick=quick))
+    print(line)
+    if readme:
+        report.put_line_into(ROOT / "README.md", line)
+    return 0
 
 
 if __name__ == "__main__":

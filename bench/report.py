@@ -12,6 +12,7 @@ from typing import Any
 from bench.systems import FOLDER, LOOP, MEMORY, SYSTEMS
 
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
+SUBMITTED = "- A job submitted by the real SDK to a local AzureML workspace"
 COLUMNS = (
     "workload",
     "loop, s a round",
@@ -33,6 +34,7 @@ class Figures:
     memory   (workload, system) → what bench.memory tells
     starts   (workload, system) → what bench.start tells
     imported what `bench.start.import_time` gives
+    azureml  what bench.azureml tells
     command  what was typed
     """
 
@@ -40,6 +42,7 @@ class Figures:
     memory: dict[tuple[str, str], dict[str, Any]]
     starts: dict[tuple[str, str], dict[str, float]]
     imported: dict[str, Any]
+    azureml: dict[str, Any]
     repeats: int
     command: str
 
@@ -59,7 +62,7 @@ def text(figures: Figures) -> str:
     """The table and the lines around it, in Markdown."""
     table = [COLUMNS, ["---"] * len(COLUMNS), *(row(figures, name) for name in figures.timings)]
     lines = ["| " + " | ".join(cells) + " |" for cells in table]
-    return "\n".join([*head(figures), "", *lines, "", *growth(figures), *start_up(figures)])
+    return "\n".join([*head(figures), "", *lines, "", *growth(figures), *start_up(figures), submitted(figures.azureml)])
 
 
 def head(figures: Figures) -> list[str]:
@@ -109,6 +112,16 @@ def start_up(figures: Figures) -> list[str]:
     return [*lines, f"- `import fl_kit`: {figures.imported['seconds']:.2f} s, {torch}"]
 
 
+def submitted(found: dict[str, Any]) -> str:
+    """What it takes to hand a large plan to AzureML."""
+    first, again = found["first"], found["again"]
+    return (
+        f"{SUBMITTED}, {found['silos']} silos × {found['rounds']} rounds, {found['steps']} steps: "
+        f"{first['seconds']:.1f} s and {first['requests']} requests, {first['uploads']} of them files of the bundle; "
+        f"again {again['seconds']:.1f} s and {again['requests']} requests"
+    )
+
+
 def machine() -> str:
     """Processor, cores and versions; nothing that names the machine itself."""
     import torch
@@ -125,8 +138,21 @@ def processor() -> str:
 
 def put_into(readme: Path, table: str) -> None:
     """Replace what stands between the two marks; raises ValueError if they are not there once each."""
+    before, _, after = parts(readme)
+    readme.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
+
+
+def put_line_into(readme: Path, line: str) -> None:
+    """Replace only the line about AzureML between the two marks, or add it; raises as `put_into` does."""
+    kept = [each for each in parts(readme)[1].strip().splitlines() if not each.startswith(SUBMITTED)]
+    put_into(readme, "\n".join([*kept, line]))
+
+
+def parts(readme: Path) -> tuple[str, str, str]:
+    """What stands before, between and after the two marks."""
     page = readme.read_text(encoding="utf-8")
     if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(BEGIN) > page.index(END):
         raise ValueError(f"{readme.name} needs {BEGIN} and, after it, {END}, once each")
     before, _, rest = page.partition(BEGIN)
-    readme.write_text(f"{before}{BEGIN}\n{table}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    between, _, after = rest.partition(END)
+    return before, between, after

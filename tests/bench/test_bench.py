@@ -18,6 +18,17 @@ from fl_kit import FedAvg, Job
 from fl_kit.aggregators import Mean
 from sim.in_process import InProcess
 
+SUBMITTED = {
+    "silos": 10,
+    "rounds": 50,
+    "steps": 562,
+    "first": {"seconds": 2.96, "requests": 126, "uploads": 99},
+    "again": {"seconds": 1.52, "requests": 5, "uploads": 0},
+}
+LINE = (
+    "- A job submitted by the real SDK to a local AzureML workspace, 10 silos × 50 rounds, 562 steps: "
+    "3.0 s and 126 requests, 99 of them files of the bundle; again 1.5 s and 5 requests"
+)
 PARAMETERS = {"W1": 114_314, "W2": 6_274, "W3": 25_197_578}
 
 
@@ -108,7 +119,8 @@ def figures(timing: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> report.F
     """What the command gathers, with the timing of V in this process and made-up memory and starts."""
 
     def told(module: str, *arguments: str) -> dict[str, Any]:
-        return timing if module == "timing" else {"total": 9, "above": 30_000_000, "model": 20_000_000}
+        known = {"timing": timing, "azureml": SUBMITTED}
+        return known.get(module, {"total": 9, "above": 30_000_000, "model": 20_000_000})
 
     monkeypatch.setattr(command, "figures", told)
     monkeypatch.setattr(command, "to_end_of_round_1", lambda *_: {"process": 2.5, "run": 0.25})
@@ -137,6 +149,7 @@ def test_the_lines_around_the_table_say_how_and_what_else(figures: report.Figure
     assert text.startswith("`python -m bench --workloads V`, 20")
     assert torch.__version__ in text
     assert "- `import fl_kit`: 0.01 s, without torch" in text
+    assert text.splitlines()[-1] == LINE
     assert "W2x10, loop: 2.5 s, of which 0.25 s after the call" in text
     assert str(Path.home()) not in text
     assert str(report.Path(__file__).parents[2]) not in text
@@ -162,6 +175,18 @@ def test_the_table_replaces_what_stands_between_the_marks(tmp_path: Path) -> Non
     assert readme.read_text() == f"before\n\n{report.BEGIN}\nnewer\n{report.END}\nafter\n"
 
 
+def test_the_line_about_azureml_replaces_itself_alone(
+    figures: report.Figures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n\n{report.BEGIN}\ntable\n{report.END}\nafter\n")
+    monkeypatch.setattr(command, "ROOT", tmp_path)
+    for _ in range(2):
+        assert command.main(["--azureml", "--readme"]) == 0
+        assert readme.read_text() == f"before\n\n{report.BEGIN}\ntable\n{LINE}\n{report.END}\nafter\n"
+    assert capsys.readouterr().out == f"{LINE}\n{LINE}\n"
+
+
 @pytest.mark.parametrize(
     "page", ["nothing", report.BEGIN, f"{report.END} {report.BEGIN}", f"{report.BEGIN * 2}{report.END}"]
 )
@@ -180,5 +205,8 @@ def test_the_parts_run_as_commands() -> None:
 
     assert figures("memory", "V:1", systems.FOLDER)["model"] == 4 * PARAMETERS["W2"]
     assert figures("timing", "V:2", "1")["same"] is True
+    submitted = figures("azureml", "2", "2")
+    assert submitted["steps"] == 1 + 2 * 3 + 3  # init; two fits and an aggregate; two reports and their sums
+    assert submitted["again"]["requests"] < submitted["first"]["requests"] - submitted["first"]["uploads"]
     start = to_end_of_round_1("V:1", systems.MEMORY, 1)
     assert 0 < start["run"] < start["process"]
