@@ -63,7 +63,7 @@ def make(kind: type, folder: Path) -> Any:
 @pytest.fixture(scope="module", autouse=True)
 def closing() -> Iterator[None]:
     yield
-    for backend in MADE:
+    for backend in reversed(MADE):  # each points the environment at itself until it is closed
         getattr(backend, "close", lambda: None)()
 
 
@@ -170,13 +170,14 @@ def test_a_failing_silo_is_named_with_round_step_and_line(kind, silos, tmp_path)
     with pytest.raises(StepFailed) as raised:
         run.wait()
     error = raised.value
-    assert (error.silo, error.round, error.op) == ("north", 1, "fit")
+    # where silos work at the same time, either may be the first to fail
+    assert error.silo in SIZES
+    assert (error.round, error.op) == (1, "fit")
     line = len(task.read_text().splitlines())
     assert f"variant.py, line {line}: raise ArithmeticError('no such loss')" in str(error)
     assert run.status == "failed"
     assert run.state().round == 0
-    # where silos work at the same time, the other one fails too
-    (failed,) = [row for row in run.failures.itertuples() if row.silo == "north"]
+    (failed,) = [row for row in run.failures.itertuples() if row.silo == error.silo]
     assert (failed.step, failed.kind) == ("fit", "ArithmeticError")
     assert "Traceback" in failed.detail
 
