@@ -70,6 +70,6 @@ def test_addresses():
         == f"https://eu.api.azureml.ms/mlflow/v2.0{scope}"
     )
     assert address("http://127.0.0.1:5000/") == "http://127.0.0.1:5000"
-    for bad in ("file:///tmp/mlruns", "mlruns", "sqlite:///x.db"):
+    for bad in ("file:///data/mlruns", "mlruns", "sqlite:///x.db"):
         with pytest.raises(TrackingError, match="no MLflow server"):
             address(bad)
