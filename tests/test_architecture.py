@@ -13,7 +13,7 @@ ROWS = {
     1: "messages silo plan source components metrics task model_state batches protocols",
     2: "local standardize strategies aggregators transforms privacy vertical",
     3: "store channel tracking job review bundle workbench context "
-    "door figures execute step history silo_environment mlflow_rest reporting",
+    "door figures run_handle execute step history silo_environment mlflow_rest reporting",
     4: "azureml sim",
     5: "watcher chart magics widgets regression",
 }
