@@ -1,5 +1,6 @@
 """What a task's `data(folder, split)` may return, as batches on a device."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ EVALUATION_BATCH = 128
 """Rows per batch in evaluation: large enough for tables, small enough for a CPU's cache with images."""
 
 
-class Rows:
+class Rows(ABC):
     """One silo's rows of one split: `len(rows)` of them, and batches in any order.
 
     raw  what the task's `data` returned, for a task that brings its own `fit`
@@ -22,12 +23,12 @@ class Rows:
 
     raw: Any
 
-    def __len__(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def __len__(self) -> int: ...
 
+    @abstractmethod
     def batches(self, size: int, order: Tensor | None = None) -> Iterator[tuple[Any, Any]]:
         """(inputs, targets) of at most `size` rows each; `order` is a permutation of the rows."""
-        raise NotImplementedError
 
 
 class TensorRows(Rows):

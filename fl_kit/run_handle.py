@@ -2,6 +2,7 @@
 
 import threading
 import traceback
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Self
 
 from fl_kit import history as frames
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class RunHandle(Shown):
+class RunHandle(Shown, ABC):
     """The part of `fl_kit.protocols.Run` that follows from events, states and the end.
 
     A subclass gives `events`, `state`, `stop`, `rounds_done` and `kept_in`; its own thread sets `_status` and
@@ -38,27 +39,27 @@ class RunHandle(Shown):
         self._error: BaseException | None = None
         self._status = "running"
 
+    @abstractmethod
     def events(self, after: int = 0) -> list[Event]:
         """Events from position `after` on."""
-        raise NotImplementedError(f"{type(self).__name__}.events")
 
+    @abstractmethod
     def state(self, round: int = -1) -> State:
         """The state after a round; −1 is the last one."""
-        raise NotImplementedError(f"{type(self).__name__}.state")
 
+    @abstractmethod
     def stop(self) -> None:
         """Ask the run to stop; completed rounds stay usable."""
-        raise NotImplementedError(f"{type(self).__name__}.stop")
 
     @property
+    @abstractmethod
     def rounds_done(self) -> int:
         """The last round that is done; 0 before the first."""
-        raise NotImplementedError(f"{type(self).__name__}.rounds_done")
 
     @property
+    @abstractmethod
     def kept_in(self) -> str:
         """Where the run is, in words."""
-        raise NotImplementedError(f"{type(self).__name__}.kept_in")
 
     @property
     def status(self) -> str:
