@@ -60,7 +60,7 @@ class InProcess:
             plan=plan,
             federation=federation,
             store=store,
-            runner=on_bench(job, bench),
+            runner=self.runner(job, bench),
             threads=self.threads,
         )
         return run.start()
@@ -80,10 +80,14 @@ class InProcess:
             plan=store.plan(),
             federation=federation.check() if self.load is load else federation,
             store=store,
-            runner=on_bench(job, Workbench(job.task, seed=job.seed, device=job.device, load=self.load)),
+            runner=self.runner(job, Workbench(job.task, seed=job.seed, device=job.device, load=self.load)),
             threads=threads,
         )
         return run.start(resumed=True)
+
+    def runner(self, job: Job, bench: Workbench) -> Runner:
+        """How its steps run; a subclass may watch or disturb them."""
+        return on_bench(job, bench)
 
 
 def on_bench(job: Job, bench: Workbench) -> Runner:
