@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sim.baselines import Comparison as Comparison
     from sim.baselines import compare as compare
+    from sim.evaluation.race import Race as Race
+    from sim.evaluation.race import race as race
     from sim.in_process import InProcess as InProcess
     from sim.partition import IID as IID
     from sim.partition import ByColumn as ByColumn
@@ -22,7 +24,9 @@ HOMES = {
     "IID": "sim.partition",
     "InProcess": "sim.in_process",
     "Processes": "sim.processes",
+    "Race": "sim.evaluation.race",
     "compare": "sim.baselines",
+    "race": "sim.evaluation.race",
 }
 
 __all__ = [*HOMES]  # noqa: PLE0604

@@ -1,0 +1,1 @@
+"""What a federation was worth, and to whom: computed after or around simulated runs. Nothing here travels."""
