@@ -1,8 +1,7 @@
 """compare: what federation bought, against pooled data and against each silo alone."""
 
-import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,9 @@ from fl_kit.errors import DataError
 from fl_kit.job import Job
 from fl_kit.silo import Federation
 from fl_kit.table import Cell, Shown, Table
+from sim.evaluation.intervals import interval, spread
+from sim.evaluation.measuring import Measuring, chosen_metric, direction, value_of
+from sim.evaluation.silo_gains import SiloGains
 from sim.in_process import InProcess
 from sim.run import SimulatedRun
 from sim.twins import load_pooled, pooled, twin_job
@@ -31,6 +33,7 @@ class Comparison(Shown):
              and each silo's own name (the model trained there alone)
     curves   way → the metric after each round, of the first seed
     seeds    the seeds that were run
+    on       way → silo → one value per seed, on that silo's test rows alone; without the mean over silos
     """
 
     metric: str
@@ -38,6 +41,7 @@ class Comparison(Shown):
     values: dict[str, tuple[float, ...]]
     curves: dict[str, tuple[float, ...]]
     seeds: tuple[int, ...]
+    on: Mapping[str, Mapping[str, tuple[float, ...]]]
 
     @property
     def silos(self) -> tuple[str, ...]:
@@ -95,6 +99,19 @@ class Comparison(Shown):
 
         return draw(self.metric, self.better, self.values, self.curves, self.seeds)
 
+    def by_silo(self) -> "SiloGains":
+        """Who wins and who loses by joining: each silo's own rows under its own model and under the federation's."""
+        return SiloGains(metric=self.metric, better=self.better, seeds=self.seeds, on=self.on)
+
+    def heat_map(self) -> "Figure":
+        """A picture: every model (a row) on every silo's test rows (a column), mean over the seeds."""
+        from sim.evaluation.heat_map import draw
+
+        models = [FEDERATED, CENTRALISED, *self.silos]
+        means = [[statistics.fmean(self.on[model][silo]) for silo in self.silos] for model in models]
+        rows = [f"only {model}" if model in self.silos else model for model in models]
+        return draw(self.metric, self.better, rows, self.silos, means)
+
 
 def compare(
     job: Job,
@@ -116,52 +133,64 @@ def compare(
     Raises DataError for a metric that the task does not have, no seeds or one seed twice, a silo with the
     name of a way; IncompatibleError for a job whose gradient steps cannot be counted; whatever a run raises.
     """
-    metric = metric or next(iter(job.task.metrics), "loss")
-    if metric != "loss" and metric not in job.task.metrics:
-        raise DataError(f"the task has no metric {metric!r}; it has {', '.join(['loss', *job.task.metrics])}")
+    metric = chosen_metric(job, metric)
     seeds = tuple(seeds)
     if not seeds or len(set(seeds)) < len(seeds):
         raise DataError(f"compare() needs at least one seed, each of them once, not {seeds}")
-    better = "lower" if metric == "loss" else job.task.metrics[metric].better
-    curves = [one_seed(job, federation(s) if callable(federation) else federation, metric, s) for s in seeds]
-    values = {way: tuple(found[way][-1] for found in curves) for way in curves[0]}
-    return Comparison(metric=metric, better=better, values=values, curves=curves[0], seeds=seeds)
+    better = "higher" if direction(job, metric) > 0 else "lower"
+    found = [one_seed(job, federation(s) if callable(federation) else federation, metric, s) for s in seeds]
+    return Comparison(
+        metric=metric,
+        better=better,
+        values={way: tuple(one.curves[way][-1] for one in found) for way in found[0].curves},
+        curves=found[0].curves,
+        seeds=seeds,
+        on={
+            way: {silo: tuple(one.on[way][silo] for one in found) for silo in silos}
+            for way, silos in found[0].on.items()
+        },
+    )
 
 
-def one_seed(job: Job, federation: Federation, metric: str, seed: int) -> dict[str, tuple[float, ...]]:
-    """Way → the metric after each round, for one seed."""
+@dataclass(frozen=True, kw_only=True)
+class OneSeed:
+    """What one seed gave.
+
+    curves  way → the metric after each round
+    on      way → silo → the metric of the final model on that silo's test rows
+    """
+
+    curves: dict[str, tuple[float, ...]]
+    on: dict[str, dict[str, float]]
+
+
+def one_seed(job: Job, federation: Federation, metric: str, seed: int) -> OneSeed:
+    """Every way trained once."""
     if taken := {FEDERATED, CENTRALISED, ALONE} & set(federation.names):
         raise DataError(f"compare() calls a way of training {min(taken)!r}; give the silo of that name another")
     federation.check()
     job = replace(job, seed=seed, evaluate_every=1)
     twin, load = twin_job(job, federation), load_pooled(job, federation)
+    measuring = Measuring(twin, federation)
+    federated = InProcess(folder=None).start(job, federation).wait()
+    curves, on = {FEDERATED: curve(federated, metric)}, {FEDERATED: last_of_each(federated, metric)}
+    for way, silos in {CENTRALISED: federation.names, **{silo: (silo,) for silo in federation.names}}.items():
+        run = InProcess(folder=None, load=load).start(twin, pooled(silos, way)).wait()
+        curves[way] = curve(run, metric)
+        on[way] = {silo: value_of(job, metric, [sums]) for silo, sums in measuring.on_each(run.state()).items()}
+    mean = tuple(map(statistics.fmean, zip(*(curves[silo] for silo in federation.names), strict=True)))
+    ways = {FEDERATED: curves.pop(FEDERATED), CENTRALISED: curves.pop(CENTRALISED), ALONE: mean}
+    return OneSeed(curves=ways | curves, on=on)
 
-    def trained_on(silos: Sequence[str], name: str) -> tuple[float, ...]:
-        return curve(InProcess(folder=None, load=load).start(twin, pooled(silos, name)), metric)
 
-    federated = curve(InProcess(folder=None).start(job, federation), metric)
-    centralised = trained_on(federation.names, CENTRALISED)
-    alone = {silo: trained_on([silo], silo) for silo in federation.names}
-    mean = tuple(map(statistics.fmean, zip(*alone.values(), strict=True)))
-    return {FEDERATED: federated, CENTRALISED: centralised, ALONE: mean, **alone}
+def last_of_each(run: SimulatedRun, metric: str) -> dict[str, float]:
+    """Silo → the metric that it was last measured at, with the model that this silo uses."""
+    frame: pd.DataFrame = run.history()
+    found = frame[(frame["metric"] == metric) & (frame["round"] == run.rounds_done)].set_index("party")["value"]
+    return {silo: float(found[silo]) for silo in run.federation.names}
 
 
 def curve(run: SimulatedRun, metric: str) -> tuple[float, ...]:
-    frame: pd.DataFrame = run.wait().history()
+    frame: pd.DataFrame = run.history()
     found = frame[(frame["party"] == "global") & (frame["metric"] == metric)].sort_values("round")
     return tuple(float(value) for value in found["value"])
-
-
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """The mean and the half-width of its 95 % interval by Student's t; a half-width of nan for a single value."""
-    mean = statistics.fmean(values)
-    if len(values) < 2:
-        return mean, math.nan
-    from scipy.stats import t
-
-    return mean, float(t.ppf(0.975, len(values) - 1)) * spread(values) / math.sqrt(len(values))
-
-
-def spread(values: Sequence[float]) -> float:
-    """The standard deviation, estimated from at least two values; nan if one of them is not finite."""
-    return statistics.stdev(values) if all(map(math.isfinite, values)) else math.nan

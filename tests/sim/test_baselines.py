@@ -15,8 +15,9 @@ from fl_kit import FedAvg, Federation, Scaffold, Silo
 from fl_kit.errors import DataError, FederationError, IncompatibleError
 from fl_kit.protocols import Strategy
 from sim import samples
-from sim.baselines import ALONE, CENTRALISED, FEDERATED, Comparison, compare, interval, spread
+from sim.baselines import ALONE, CENTRALISED, FEDERATED, Comparison, compare
 from sim.comparison_picture import COLOURS, draw, in_order
+from sim.evaluation.intervals import interval, spread
 from tests.tasks import BATCHNORM, LINEAR, job, random_rows, run, silos, write_task
 
 WAYS = [FEDERATED, CENTRALISED, ALONE]
@@ -44,7 +45,10 @@ def comparison(
 ) -> Comparison:
     """A comparison with one silo, by its values."""
     values = {FEDERATED: federated, CENTRALISED: centralised, ALONE: alone, "ash": alone}
-    return Comparison(metric=metric, better=better, values=values, curves=values, seeds=tuple(range(len(federated))))
+    on = {way: {"ash": found} for way, found in values.items() if way != ALONE}
+    return Comparison(
+        metric=metric, better=better, values=values, curves=values, seeds=tuple(range(len(federated))), on=on
+    )
 
 
 # --- the interval ---------------------------------------------------------------------------------------------
