@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sim.baselines import Comparison as Comparison
     from sim.baselines import compare as compare
+    from sim.evaluation.contribution import Contribution as Contribution
+    from sim.evaluation.contribution import contribution as contribution
     from sim.evaluation.race import Race as Race
     from sim.evaluation.race import race as race
     from sim.in_process import InProcess as InProcess
@@ -20,12 +22,14 @@ if TYPE_CHECKING:
 HOMES = {
     "ByColumn": "sim.partition",
     "Comparison": "sim.baselines",
+    "Contribution": "sim.evaluation.contribution",
     "Dirichlet": "sim.partition",
     "IID": "sim.partition",
     "InProcess": "sim.in_process",
     "Processes": "sim.processes",
     "Race": "sim.evaluation.race",
     "compare": "sim.baselines",
+    "contribution": "sim.evaluation.contribution",
     "race": "sim.evaluation.race",
 }
 

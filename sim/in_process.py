@@ -13,12 +13,13 @@ import torch
 
 from fl_kit.execute import Inputs, Outputs, run_step
 from fl_kit.job import Job
-from fl_kit.plan import Step
+from fl_kit.plan import Plan, Step
 from fl_kit.protocols import Emit
 from fl_kit.silo import Federation
 from fl_kit.store import FolderStore, MemoryStore, Store
 from fl_kit.workbench import Load, Workbench, load
 from sim.engine import Runner
+from sim.kept_updates import KeptInFolder, KeptInMemory, KeptUpdates, keeping
 from sim.run import SimulatedRun
 
 
@@ -30,6 +31,7 @@ class InProcess:
     threads   torch threads; the bits may depend on it, so it is fixed (1) and recorded in the run
     keep_all  without a folder: keep every round's state in memory, not only the last one
     load      how a silo's rows are read; the task's own `data` by default
+    keep_updates  keep every silo's update of every round too, for `contribution`: a model each, beside the states
 
     >>> run = job.run(federation, on=InProcess())          # doctest: +SKIP
     """
@@ -38,6 +40,7 @@ class InProcess:
     threads: int = 1
     keep_all: bool = False
     load: Load = load
+    keep_updates: bool = False
 
     def start(self, job: Job, federation: Federation) -> SimulatedRun:
         """Start a run and give it at once.
@@ -54,16 +57,7 @@ class InProcess:
             store = FolderStore.create(
                 Path(self.folder) / run_id, job, plan, federation, environment(self.threads, bench.device)
             )
-        run = SimulatedRun(
-            run_id=run_id,
-            job=job,
-            plan=plan,
-            federation=federation,
-            store=store,
-            runner=self.runner(job, bench),
-            threads=self.threads,
-        )
-        return run.start()
+        return self._run(run_id, job, plan, federation, store, bench, self.threads).start()
 
     def resume(self, run_id: str) -> SimulatedRun:
         """Go on with an unfinished run from its last whole round; the bits are those of an undisturbed run.
@@ -74,16 +68,24 @@ class InProcess:
         store = FolderStore.open(Path(self.folder or "runs"), run_id)
         job, federation = store.job(), store.federation()
         threads = int(store.environment().get("threads", self.threads))
-        run = SimulatedRun(
+        bench = Workbench(job.task, seed=job.seed, device=job.device, load=self.load)
+        federation = federation.check() if self.load is load else federation
+        return self._run(run_id, job, store.plan(), federation, store, bench, threads).start(resumed=True)
+
+    def _run(
+        self, run_id: str, job: Job, plan: Plan, federation: Federation, store: Store, bench: Workbench, threads: int
+    ) -> SimulatedRun:
+        runner, kept = self.runner(job, bench), kept_updates(store)
+        return SimulatedRun(
             run_id=run_id,
             job=job,
-            plan=store.plan(),
-            federation=federation.check() if self.load is load else federation,
+            plan=plan,
+            federation=federation,
             store=store,
-            runner=self.runner(job, Workbench(job.task, seed=job.seed, device=job.device, load=self.load)),
+            runner=keeping(runner, kept) if self.keep_updates else runner,
             threads=threads,
+            kept=kept,
         )
-        return run.start(resumed=True)
 
     def runner(self, job: Job, bench: Workbench) -> Runner:
         """How its steps run; a subclass may watch or disturb them."""
@@ -97,6 +99,11 @@ def on_bench(job: Job, bench: Workbench) -> Runner:
         return run_step(job, step, inputs, bench, emit=emit, check=check)
 
     return run
+
+
+def kept_updates(store: Store) -> KeptUpdates:
+    """Where a run with that store keeps updates."""
+    return KeptInFolder(store.folder) if isinstance(store, FolderStore) else KeptInMemory()
 
 
 def new_id(task: str) -> str:

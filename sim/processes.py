@@ -22,6 +22,7 @@ from fl_kit.silo import Federation
 from fl_kit.store import FolderStore
 from fl_kit.workbench import choose_device
 from sim.in_process import environment, new_id
+from sim.kept_updates import STEPS, KeptInFolder
 from sim.run import SimulatedRun
 
 PAUSE = 0.05
@@ -68,7 +69,7 @@ class Processes:
         runner = StepProcess(
             bundle=bundle,
             plan=plan,
-            work=store.folder / "steps",
+            work=store.folder / STEPS,
             threads=self.threads,
             deadline=job.deadline,
             grace=self.grace,
@@ -81,6 +82,7 @@ class Processes:
             store=store,
             runner=runner,
             threads=self.threads,
+            kept=KeptInFolder(store.folder),
         )
 
 

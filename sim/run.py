@@ -3,7 +3,7 @@
 import atexit
 import threading
 import weakref
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import torch
 
@@ -18,16 +18,14 @@ from fl_kit.events import (
     now,
 )
 from fl_kit.job import Job
-from fl_kit.messages import State
-from fl_kit.plan import ORCHESTRATOR, Plan
+from fl_kit.messages import Memory, State, Update
+from fl_kit.plan import ORCHESTRATOR, Plan, step_id
 from fl_kit.run_handle import RunHandle, unexpected
 from fl_kit.silo import Federation
 from fl_kit.store import FolderStore, Store
 from sim.allocator import warm_allocator
 from sim.engine import Engine, Runner
-
-if TYPE_CHECKING:
-    pass
+from sim.kept_updates import KeptUpdates
 
 _running: "weakref.WeakSet[SimulatedRun]" = weakref.WeakSet()
 
@@ -39,12 +37,22 @@ class SimulatedRun(RunHandle):
     """
 
     def __init__(
-        self, *, run_id: str, job: Job, plan: Plan, federation: Federation, store: Store, runner: Runner, threads: int
+        self,
+        *,
+        run_id: str,
+        job: Job,
+        plan: Plan,
+        federation: Federation,
+        store: Store,
+        runner: Runner,
+        threads: int,
+        kept: KeptUpdates,
     ) -> None:
         super().__init__(run_id=run_id, job=job, plan=plan, federation=federation)
         self.folder = store.folder if isinstance(store, FolderStore) else None
         self._store = store
         self._threads = threads
+        self._kept = kept
         self._engine = Engine(
             job=job,
             plan=plan,
@@ -88,6 +96,16 @@ class SimulatedRun(RunHandle):
         if round == -1:
             round = self.rounds_done
         return self._store.state(round)
+
+    def updates(self, round: int) -> Iterator[Update]:
+        """The updates that counted in a round, in silo order; raises StoreError if they were not kept."""
+        counted = self.state(round).counted
+        for silo in sorted(silo for silo, last in counted.items() if last == round):
+            yield self._kept.get(self.plan.by_id[step_id(round, silo, "fit")])
+
+    def memories(self, round: int = -1) -> dict[str, Memory]:
+        """What each silo keeps for itself after a round, where the strategy has it keep anything."""
+        return self._store.memories(self.rounds_done if round == -1 else round)
 
     @property
     def kept_in(self) -> str:
