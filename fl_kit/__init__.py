@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fl_kit.errors import FlKitError as FlKitError
     from fl_kit.job import Job as Job
+    from fl_kit.regression.recording import record as record
+    from fl_kit.regression.recording import record_run as record_run
     from fl_kit.silo import Federation as Federation
     from fl_kit.silo import Orchestrator as Orchestrator
     from fl_kit.silo import Silo as Silo
@@ -34,6 +36,8 @@ HOMES = {
     "Silo": "fl_kit.silo",
     "Standardize": "fl_kit.standardize",
     "Task": "fl_kit.task",
+    "record": "fl_kit.regression.recording",
+    "record_run": "fl_kit.regression.recording",
     "watch": "fl_kit.watcher",
 }
 

@@ -15,6 +15,7 @@
     ├── StoreError           a run folder cannot be read or written
     │   └── RunNotFound      no run of that id
     ├── TrackingError        the MLflow mirror cannot be brought up to date
+    ├── RegressionError      a notebook, its bands or a recorded figure cannot serve as a regression test
     └── Stopped              the run was stopped on request; what is done stays usable
 
 Catch `FlKitError` to catch them all.
@@ -103,6 +104,10 @@ class RunNotFound(StoreError):
 
 class TrackingError(FlKitError):
     """The MLflow mirror of a run cannot be brought up to date."""
+
+
+class RegressionError(FlKitError):
+    """A notebook, its bands or a recorded figure cannot serve as a regression test."""
 
 
 class Stopped(FlKitError):

@@ -26,6 +26,8 @@ PUBLIC = [
     "Silo",
     "Standardize",
     "Task",
+    "record",
+    "record_run",
     "watch",
 ]
 
