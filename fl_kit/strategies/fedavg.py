@@ -1,19 +1,22 @@
-"""FedAvg: local training, then the mean by number of rows.
+"""FedAvg: local training, then the mean by number of rows; with momentum at the orchestrator it is FedAvgM.
 
 McMahan et al. 2017, "Communication-Efficient Learning of Deep Networks from Decentralized Data",
 arXiv 1602.05629, Algorithm 1.
+Hsu et al. 2019, "Measuring the Effects of Non-Identical Data Distribution for Federated Visual Classification",
+arXiv 1909.06335, equation 3 (its Δw is −delta).
 """
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from fl_kit.errors import IncompatibleError
 from fl_kit.local import LocalResult, train
-from fl_kit.messages import Memory, State, Update
+from fl_kit.messages import Groups, Memory, State, Update
 from fl_kit.plan import Plan
 from fl_kit.protocols import Context, Correction
 from fl_kit.silo import Federation
@@ -26,16 +29,19 @@ class FedAvg:
     """Silos train from the global model; their changes are averaged by number of rows.
 
         in silo k:        delta_k = w_k − w     after `epochs` epochs (or `steps` steps) of SGD from w
-        at orchestrator:  w ← w + server_lr · Σ n_k·delta_k / Σ n_k
+        at orchestrator:  velocity ← server_momentum·velocity + Σ n_k·delta_k / Σ n_k
+                          w ← w + server_lr · velocity
 
-    epochs        passes over the silo's rows per round; the paper's E
-    steps         gradient steps per round instead of epochs; None means epochs
-    batch_size    rows per step; the paper's B
-    lr            the silo's learning rate; the paper's η
-    momentum      of the silo's SGD, 0 ≤ momentum < 1; starts afresh each round
-    weight_decay  L2 penalty of the silo's SGD
-    shuffle       whether a silo's rows are shuffled each epoch, from the seed, the silo and the round
-    server_lr     1 is the paper's average
+    epochs           passes over the silo's rows per round; the paper's E
+    steps            gradient steps per round instead of epochs; None means epochs
+    batch_size       rows per step; the paper's B
+    lr               the silo's learning rate; the paper's η
+    momentum         of the silo's SGD, 0 ≤ momentum < 1; starts afresh each round
+    weight_decay     L2 penalty of the silo's SGD
+    shuffle          whether a silo's rows are shuffled each epoch, from the seed, the silo and the round
+    server_lr        1 is the paper's average
+    server_momentum  how much of the velocity lives on, 0 ≤ server_momentum < 1; above 0 it is FedAvgM, often 0.9 with
+                     a server_lr of 1 − server_momentum. At 0 no velocity is kept
 
     Raises IncompatibleError for a setting out of its range.
     """
@@ -48,13 +54,16 @@ class FedAvg:
     weight_decay: float = 0.0
     shuffle: bool = True
     server_lr: float = 1.0
+    server_momentum: float = 0.0
 
     corrects_gradients: ClassVar[bool] = False
     remembers: ClassVar[bool] = False
 
     AT_LEAST: ClassVar[Mapping[str, int]] = {
         "epochs": 1, "steps": 1, "batch_size": 1, "lr": 0, "momentum": 0, "weight_decay": 0, "server_lr": 0,
+        "server_momentum": 0,
     }  # fmt: skip
+    BELOW_ONE: ClassVar[frozenset[str]] = frozenset({"momentum", "server_momentum"})
     WHOLE: ClassVar[frozenset[str]] = frozenset({"epochs", "steps", "batch_size"})
 
     def __post_init__(self) -> None:
@@ -68,8 +77,9 @@ class FedAvg:
                 raise IncompatibleError(
                     f"{type(self).__name__}({name}={value!r}): must be a {number} of at least {least}"
                 )
-        if self.momentum >= 1:
-            raise IncompatibleError(f"{type(self).__name__}(momentum={self.momentum}): must be below 1")
+        for name in sorted(self.BELOW_ONE):
+            if getattr(self, name) >= 1:
+                raise IncompatibleError(f"{type(self).__name__}({name}={getattr(self, name)}): must be below 1")
 
     def plan(self, federation: Federation, rounds: int, *, measure: bool) -> Plan:
         return rounds_plan(federation, rounds, measure=measure, remember=self.remembers)
@@ -97,7 +107,20 @@ class FedAvg:
         raise NotImplementedError(f"{type(self).__name__} sets corrects_gradients and defines no correction")
 
     def aggregate(self, state: State, updates: Iterable[Update], ctx: Context) -> State:
-        return State(round=state.round + 1, params=self.move(state.params, ctx.combine(updates)), memory=state.memory)
+        return self.advance(state, ctx.combine(updates))
+
+    def advance(self, state: State, mean: Update) -> State:
+        """The next state: a step along the mean update, as the server's own optimiser takes it."""
+        step, memory = self.direction(mean.delta, state.memory)
+        return State(round=state.round + 1, params=self.move(state.params, replace(mean, delta=step)), memory=memory)
+
+    def direction(self, delta: Tensors, memory: Groups) -> tuple[Tensors, Groups]:
+        """Where the step of this round goes for that mean delta, and the orchestrator's memory after it."""
+        if not self.server_momentum:
+            return delta, memory
+        if last := memory.get("velocity"):
+            delta = {name: torch.add(value, last[name], alpha=self.server_momentum) for name, value in delta.items()}
+        return delta, {**memory, "velocity": delta}
 
     def move(self, params: Tensors, mean: Update) -> Tensors:
         """The global parameters after a step along the mean update; buffers are averaged, whatever server_lr."""

@@ -5,7 +5,7 @@ arXiv 1910.06378, Algorithm 1 with option II.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -72,11 +72,13 @@ class Scaffold(FedAvg):
         present: Tensors = {}
         mean = ctx.combine(noting_weights(updates, present))
         total, change, weight = state.memory["control_sum"], mean.extra["control"], sum_of(present)
+        after = self.advance(state, mean)
         memory = {
+            **after.memory,
             "control_sum": {name: total[name] + change[name] * weight for name in total},
             "weights": {**state.memory.get("weights", {}), **present},
         }
-        return State(round=state.round + 1, params=self.move(state.params, mean), memory=memory)
+        return replace(after, memory=memory)
 
 
 def control(state: State) -> Tensors:

@@ -72,6 +72,26 @@ def write_task(folder: Path, source: str, name: str = "made_up") -> Path:
     return path
 
 
+FAILS_AT = """
+from tests.tasks.quadratic import Weight, data, model  # noqa: F401
+import torch
+
+CALLS = {"count": 0}
+
+def loss(outputs, targets):
+    if torch.is_grad_enabled() and float(targets[0]) == TARGET:
+        CALLS["count"] += 1
+        if CALLS["count"] in FAILING:
+            raise RuntimeError("this silo is away")
+    return ((outputs - targets) ** 2).mean() / 2
+"""
+
+
+def flaky(folder: Path, *, target: float, failing: set[int]) -> Path:
+    """The quadratic task, in which the silo with those targets fails at those of its training steps, counted from 1."""
+    return write_task(folder, FAILS_AT.replace("TARGET", repr(target)).replace("FAILING", repr(failing)))
+
+
 def every_parameter(finished: SimulatedRun, round: int = -1) -> Tensor:
     """The parameters of a round in one vector."""
     return torch.cat([value.reshape(-1) for value in finished.state(round).params.values()])

@@ -11,7 +11,19 @@ import torch
 from fl_kit.aggregators import Mean
 from fl_kit.errors import IncompatibleError
 from fl_kit.strategies import FedAvg
-from tests.tasks import LINEAR, QUADRATIC, digests, every_parameter, random_rows, run, scalar, silos, write_task
+from tests.tasks import (
+    BATCHNORM,
+    LINEAR,
+    QUADRATIC,
+    digests,
+    every_parameter,
+    flaky,
+    random_rows,
+    run,
+    scalar,
+    silos,
+    write_task,
+)
 
 UNEQUAL = {"a": random_rows(5, 4, seed=1), "b": random_rows(17, 4, seed=2) + 1, "c": random_rows(40, 4, seed=3) * 2}
 LARGEST = 40
@@ -161,7 +173,7 @@ def test_a_parameter_that_takes_no_part_stays(tmp_path: Path, momentum: float) -
     ("setting", "value"),
     [
         ("epochs", 0), ("batch_size", 0), ("lr", -0.1), ("lr", float("nan")), ("momentum", -0.1), ("momentum", 1.0),
-        ("weight_decay", -1e-9), ("server_lr", -1.0), ("steps", 0),
+        ("weight_decay", -1e-9), ("server_lr", -1.0), ("steps", 0), ("server_momentum", -0.1), ("server_momentum", 1.0),
         ("epochs", 1.5), ("batch_size", "32"), ("lr", "0.1"), ("lr", float("inf")),
     ],
 )  # fmt: skip
@@ -192,3 +204,55 @@ def test_states_are_not_touched_by_later_rounds(tmp_path: Path) -> None:
     finished = run(LINEAR, FedAvg(lr=0.1), silos(tmp_path, **UNEQUAL), 3)
     vectors = [every_parameter(finished, round) for round in range(4)]
     assert all(not torch.equal(vectors[i], vectors[i + 1]) for i in range(3))
+
+
+def test_server_momentum_is_the_papers(tmp_path: Path) -> None:
+    """One silo, F = (w − 1)²/2, η = 0.5, one step: delta = (1 − w)/2. From w = 0 with server_momentum 0.5, server_lr 1:
+
+    round 1   velocity = 0.5                        w = 0.5
+    round 2   velocity = 0.5·0.5 + 0.25 = 0.5       w = 1
+    round 3   velocity = 0.5·0.5 + 0 = 0.25         w = 1.25
+    round 4   velocity = 0.5·0.25 − 0.125 = 0       w = 1.25
+    """
+    federation = silos(tmp_path, a=quadratic_rows(2, 1.0, 1.0))
+    finished = run(QUADRATIC, FedAvg(lr=0.5, server_momentum=0.5), federation, 4)
+    assert [scalar(finished.state(round).params) for round in range(5)] == [0, 0.5, 1, 1.25, 1.25]
+    velocities = [finished.state(round).memory.get("velocity") for round in range(5)]
+    assert velocities[0] is None
+    assert [float(velocity["w"]) for velocity in velocities[1:] if velocity] == [0.5, 0.5, 0.25, 0]
+
+
+def test_server_momentum_has_its_own_learning_rate(tmp_path: Path) -> None:
+    """The same silo with server_lr 0.5: w = 0.25; velocity = 0.25 + 0.375 = 0.625, so w = 0.5625."""
+    federation = silos(tmp_path, a=quadratic_rows(2, 1.0, 1.0))
+    finished = run(QUADRATIC, FedAvg(lr=0.5, server_momentum=0.5, server_lr=0.5), federation, 2)
+    assert [scalar(finished.state(round).params) for round in range(3)] == [0, 0.25, 0.5625]
+
+
+@pytest.mark.parametrize("task", [LINEAR, BATCHNORM], ids=lambda path: path.stem)
+def test_server_momentum_begins_as_fedavg_to_the_bit(tmp_path: Path, task: Path) -> None:
+    """The first velocity is the mean itself; and buffers are averaged, with no momentum of their own."""
+    federation = silos(tmp_path, a=random_rows(7, 4, 1), b=random_rows(20, 4, 2))
+    plain = run(task, FedAvg(lr=0.05, server_momentum=0.0), federation, 2)
+    heavy = run(task, FedAvg(lr=0.05, server_momentum=0.9), federation, 2)
+    assert heavy.digest(1) == plain.digest(1)
+    assert heavy.digest(2) != plain.digest(2)
+    assert plain.state(2).memory == {}
+    buffers = ("running", "num_batches")
+    assert set(heavy.state(2).memory["velocity"]) == {
+        name for name in plain.state(0).params if not any(word in name for word in buffers)
+    }
+
+
+def test_the_velocity_is_of_the_silos_that_delivered(tmp_path: Path) -> None:
+    """Silos with F = (w − b)²/2, b = (1, 3), one row each, η = 0.5: delta_k = (b_k − w)/2; server_momentum 0.5.
+
+    round 1   both      delta = (2 − 0)/2 = 1           velocity = 1                      w = 1
+    round 2   only a    delta = (1 − 1)/2 = 0           velocity = 0.5·1 + 0 = 0.5        w = 1.5
+    round 3   both      delta = (2 − 1.5)/2 = 0.25      velocity = 0.5·0.5 + 0.25 = 0.5   w = 2
+    """
+    federation = silos(tmp_path / "silos", a=[[1.0, 1.0]], b=[[1.0, 3.0]])
+    task = flaky(tmp_path, target=3.0, failing={2})
+    finished = run(task, FedAvg(lr=0.5, server_momentum=0.5), federation, 3, min_silos=1)
+    assert finished.failures["round"].tolist() == [2]
+    assert [scalar(finished.state(round).params) for round in range(4)] == [0, 1, 1.5, 2]

@@ -22,12 +22,12 @@ from tests.tasks import (
     QUADRATIC,
     digests,
     every_parameter,
+    flaky,
     job,
     random_rows,
     run,
     scalar,
     silos,
-    write_task,
 )
 
 # Two silos with F_k(w) = h/2·(w − b)²: (n, h, b). A row (x, x·b) gives h = x².
@@ -147,26 +147,6 @@ def test_at_the_optimum_the_controls_are_the_gradients(tmp_path: Path) -> None:
     assert scalar(control(finished.state())) == pytest.approx(0, abs=1e-8)
 
 
-FAILS_AT = """
-from tests.tasks.quadratic import Weight, data, model  # noqa: F401
-import torch
-
-CALLS = {"count": 0}
-
-def loss(outputs, targets):
-    if torch.is_grad_enabled() and float(targets[0]) == MARK:
-        CALLS["count"] += 1
-        if CALLS["count"] in FAILING:
-            raise RuntimeError("this silo is away")
-    return ((outputs - targets) ** 2).mean() / 2
-"""
-
-
-def flaky(folder: Path, *, mark: float, failing: set[int]) -> Path:
-    """The quadratic task, whose training raises at those calls in the silo whose targets are `mark`."""
-    return write_task(folder, FAILS_AT.replace("MARK", repr(mark)).replace("FAILING", repr(failing)))
-
-
 def check_controls(finished: SimulatedRun, weights: dict[str, int], rounds: int) -> None:
     """C = Σ n_k·c_k / Σ n_k over the silos heard of so far, after every round."""
     for round in range(1, rounds + 1):
@@ -184,7 +164,7 @@ def test_the_control_is_the_weighted_mean_of_the_silos(tmp_path: Path) -> None:
 def test_a_silo_that_misses_a_round_leaves_the_control_exact(tmp_path: Path) -> None:
     """Silo b (targets 2·(−1) = −2) takes one step a round; its third call, in round 3, fails."""
     federation = quadratics(tmp_path, a=A, b=B, c=(5, 2.25, 0.5))
-    task = flaky(tmp_path, mark=-2.0, failing={3})
+    task = flaky(tmp_path, target=-2.0, failing={3})
     strategy = Scaffold(lr=0.05, steps=1, batch_size=6)
     finished = kept_run(tmp_path, task, strategy, federation, 6, min_silos=2)
     assert finished.failures["round"].tolist() == [3]
@@ -196,7 +176,7 @@ def test_a_silo_that_misses_a_round_leaves_the_control_exact(tmp_path: Path) -> 
 def test_a_silo_that_joins_late(tmp_path: Path) -> None:
     """Until it is heard of it has no part in c; its own control starts at 0."""
     federation = quadratics(tmp_path, a=A, b=B, c=(5, 2.25, 0.5))
-    task = flaky(tmp_path, mark=-2.0, failing={1, 2})
+    task = flaky(tmp_path, target=-2.0, failing={1, 2})
     finished = kept_run(tmp_path, task, Scaffold(lr=0.05, steps=1, batch_size=6), federation, 4, min_silos=2)
     assert [sorted(controls(finished, round)) for round in (1, 2, 3)] == [["a", "c"], ["a", "c"], ["a", "b", "c"]]
     check_controls(finished, {"a": 2, "b": 6, "c": 5}, 4)
