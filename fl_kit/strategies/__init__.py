@@ -1,7 +1,10 @@
 """Federated algorithms: one file a paper, the silo's half and the orchestrator's half together."""
 
+from fl_kit.strategies.fedadagrad import FedAdagrad
+from fl_kit.strategies.fedadam import FedAdam
 from fl_kit.strategies.fedavg import FedAvg
 from fl_kit.strategies.fedprox import FedProx
+from fl_kit.strategies.fedyogi import FedYogi
 from fl_kit.strategies.scaffold import Scaffold
 
-__all__ = ["FedAvg", "FedProx", "Scaffold"]
+__all__ = ["FedAdagrad", "FedAdam", "FedAvg", "FedProx", "FedYogi", "Scaffold"]
