@@ -169,10 +169,15 @@ def check_compositions(job: Job) -> None:
     strategy = type(job.strategy).__name__
     if job.task.fit is not None and job.strategy.corrects_gradients:
         raise IncompatibleError(
-            f"{strategy} changes the silo's gradients, and the task {job.task.name!r} brings its own fit(), which "
-            "would ignore that: use FedAvg, or remove fit() from the task"
+            f"{strategy} changes the silo's gradients or counts them, and the task {job.task.name!r} brings its own "
+            "fit(), which would ignore that: use FedAvg, or remove fit() from the task"
         )
     hiding = [type(transform).__name__ for transform in job.transforms if transform.hides_individuals]
+    if hiding and job.strategy.inspects_individuals:
+        raise IncompatibleError(
+            f"{strategy} changes single updates before they are combined, and {hiding[0]} hides them: "
+            f"use FedAvg, or drop {hiding[0]}"
+        )
     if hiding and job.aggregator.inspects_individuals:
         raise IncompatibleError(
             f"{type(job.aggregator).__name__} compares single updates, and {hiding[0]} hides them: "

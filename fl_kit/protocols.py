@@ -59,10 +59,12 @@ class Context(Protocol):
 class Strategy(Protocol):
     """A federated algorithm, both halves in one frozen dataclass.
 
-    corrects_gradients  whether it changes the silo's gradient, which a task's own `fit` would ignore
+    corrects_gradients    whether it changes the silo's gradients, or counts them, which a task's own `fit` would ignore
+    inspects_individuals  whether `aggregate` changes single updates, which a transform may hide
     """
 
     corrects_gradients: ClassVar[bool]
+    inspects_individuals: ClassVar[bool]
 
     def plan(self, federation: Federation, rounds: int, *, measure: bool) -> Plan:
         """Every step of every party; `measure` adds the sums that Standardize needs."""

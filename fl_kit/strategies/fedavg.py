@@ -57,6 +57,7 @@ class FedAvg:
     server_momentum: float = 0.0
 
     corrects_gradients: ClassVar[bool] = False
+    inspects_individuals: ClassVar[bool] = False
     remembers: ClassVar[bool] = False
 
     AT_LEAST: ClassVar[Mapping[str, int]] = {
@@ -99,10 +100,10 @@ class FedAvg:
             )
         return train(ctx, state.params, self, correction)
 
-    def correction(self, start: list[Tensor], state: State, memory: Memory | None, ctx: Context) -> Correction:
-        """How each gradient is changed; `start` are the trainable parameters on arrival, in the model's order.
+    def correction(self, start: list[Tensor], state: State, memory: Memory | None, ctx: Context) -> Correction | None:
+        """How each gradient is changed; None where it stays. `start` are the trainable parameters on arrival.
 
-        Called only where `corrects_gradients` is set.
+        In the model's order. Called only where `corrects_gradients` is set.
         """
         raise NotImplementedError(f"{type(self).__name__} sets corrects_gradients and defines no correction")
 

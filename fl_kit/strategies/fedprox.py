@@ -25,7 +25,10 @@ class FedProx(FedAvg):
     corrects_gradients: ClassVar[bool] = True
     AT_LEAST: ClassVar[Mapping[str, int]] = {**FedAvg.AT_LEAST, "mu": 0}
 
-    def correction(self, start: list[Tensor], state: State, memory: Memory | None, ctx: Context) -> Correction:
+    def correction(self, start: list[Tensor], state: State, memory: Memory | None, ctx: Context) -> Correction | None:
+        if self.mu == 0:
+            return None
+
         def add_penalty(grads: list[Tensor], params: list[Tensor]) -> None:
             torch._foreach_add_(grads, torch._foreach_sub(params, start), alpha=self.mu)
 

@@ -137,7 +137,7 @@ def test_buffers_are_averaged(tmp_path: Path, kind: Any) -> None:
 
 @every
 def test_narrow_parameters_have_wide_moments(tmp_path: Path, kind: Any) -> None:
-    """In float16 tau² = 1e-10 would be 0, and a weight at rest 0/0."""
+    """In float16 tau² = 1e-10 would be 0, and v would start below the paper's tau²."""
     source = LINEAR.read_text(encoding="utf-8").replace("dtype=torch.float64", "dtype=torch.float16")
     task = write_task(tmp_path, source.replace("return rows[:, :WIDTH]", "rows = rows.half(); return rows[:, :WIDTH]"))
     rows = random_rows(8, 4, 1)
@@ -146,6 +146,7 @@ def test_narrow_parameters_have_wide_moments(tmp_path: Path, kind: Any) -> None:
     state = finished.state(2)
     assert {value.dtype for value in state.params.values()} == {torch.float16}
     assert {value.dtype for group in state.memory.values() for value in group.values()} == {torch.float32}
+    assert finished.state(0).memory["second_moment"]["bias"].tolist() == pytest.approx([1e-10], rel=1e-6)
     assert torch.equal(state.params["weight"][0, 0], finished.state(0).params["weight"][0, 0])
     assert not torch.equal(state.params["weight"], finished.state(0).params["weight"])
 
