@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from fl_kit.silo import Federation as Federation
     from fl_kit.silo import Orchestrator as Orchestrator
     from fl_kit.silo import Silo as Silo
+    from fl_kit.silo_facts import SiloFacts as SiloFacts
     from fl_kit.standardize import Standardize as Standardize
     from fl_kit.strategies import FedAvg as FedAvg
     from fl_kit.strategies import FedProx as FedProx
     from fl_kit.strategies import Scaffold as Scaffold
     from fl_kit.task import Task as Task
     from fl_kit.watcher import watch as watch
+    from fl_kit.widgets.picker import SiloPicker as SiloPicker
 
 HOMES = {
     "Federation": "fl_kit.silo",
@@ -34,6 +36,8 @@ HOMES = {
     "Orchestrator": "fl_kit.silo",
     "Scaffold": "fl_kit.strategies",
     "Silo": "fl_kit.silo",
+    "SiloFacts": "fl_kit.silo_facts",
+    "SiloPicker": "fl_kit.widgets.picker",
     "Standardize": "fl_kit.standardize",
     "Task": "fl_kit.task",
     "record": "fl_kit.regression.recording",

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -133,11 +134,32 @@ class Federation(Shown):
                 return silo
         raise FederationError(f"there is no silo {name!r}{nearest(name, self.names)}")
 
-    def select(self, names: Iterable[str]) -> "Federation":
-        """The same federation with only these silos; raises FederationError for an unknown name."""
+    def select(self, names: Iterable[str] | None = None, *, region: str | None = None) -> "Federation":
+        """The same federation with only some silos.
+
+        names   names, or patterns such as "hospital-*"; None means any
+        region  only silos of that region, or of a pattern such as "west*"
+
+        Raises FederationError for a name or region that no silo has, with the nearest one, or if none is left.
+
+        >>> both = Federation(silos=tuple(Silo(name=n, data="", region=r) for n, r in (("a", "east"), ("b", "west"))))
+        >>> both.select(region="we*").names
+        ('b',)
+        """
         if isinstance(names, str):
             raise FederationError(f"select takes a list of names; write [{names!r}]")
-        return replace(self, silos=tuple(self[name] for name in dict.fromkeys(names)))
+        kept = self.silos
+        if names is not None:
+            asked = {found for name in names for found in matching(name, self.names, "silo")}
+            kept = tuple(silo for silo in kept if silo.name in asked)
+        if region is not None:
+            regions = set(matching(region, sorted({silo.region for silo in self.silos}), "region"))
+            kept = tuple(silo for silo in kept if silo.region in regions)
+        if not kept:
+            raise FederationError(
+                f"select(names={names!r}, region={region!r}) leaves no silo; a federation needs at least one silo"
+            )
+        return replace(self, silos=kept)
 
     def check(self) -> "Federation":
         """Itself, if every silo's local folder is there and not empty.
@@ -213,6 +235,15 @@ class Federation(Shown):
             for silo in self.silos
         ]
         return Table(columns=["silo", *columns[1:]], rows=rows, title=f"Federation of {len(self)} silos")
+
+
+def matching(asked: str, known: Iterable[str], what: str) -> list[str]:
+    """Those of the known names that a name or pattern means; raises FederationError for one that means none."""
+    known = list(known)
+    found = [asked] if asked in known else [name for name in known if fnmatchcase(name, asked)]
+    if not found:
+        raise FederationError(f"there is no {what} {asked!r}{nearest(asked, known)}")
+    return found
 
 
 SHOWN = ("name", "region", "compute", "datastore", "instance_type", "identity", "environment", "data")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sim.evaluation.race import Race as Race
     from sim.evaluation.race import race as race
     from sim.in_process import InProcess as InProcess
+    from sim.known_silos import silo_facts as silo_facts
     from sim.partition import IID as IID
     from sim.partition import ByColumn as ByColumn
     from sim.partition import Dirichlet as Dirichlet
@@ -31,6 +32,7 @@ HOMES = {
     "compare": "sim.baselines",
     "contribution": "sim.evaluation.contribution",
     "race": "sim.evaluation.race",
+    "silo_facts": "sim.known_silos",
 }
 
 __all__ = [*HOMES]  # noqa: PLE0604

@@ -24,6 +24,8 @@ PUBLIC = [
     "Orchestrator",
     "Scaffold",
     "Silo",
+    "SiloFacts",
+    "SiloPicker",
     "Standardize",
     "Task",
     "record",

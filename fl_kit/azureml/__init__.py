@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fl_kit.azureml.backend import AzureML as AzureML
     from fl_kit.azureml.discover import federation_in as federation_in
+    from fl_kit.azureml.known_silos import silo_facts as silo_facts
     from fl_kit.azureml.preflight import check as check
     from fl_kit.azureml.registration import register as register
 
@@ -22,6 +23,7 @@ HOMES = {
     "check": "fl_kit.azureml.preflight",
     "federation_in": "fl_kit.azureml.discover",
     "register": "fl_kit.azureml.registration",
+    "silo_facts": "fl_kit.azureml.known_silos",
 }
 
 __all__ = [*HOMES]  # noqa: PLE0604

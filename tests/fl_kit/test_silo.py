@@ -130,6 +130,35 @@ def test_selecting_nobody_is_refused() -> None:
         named("a").select([])
 
 
+def regions() -> Federation:
+    where = {"boston": "us-east", "dallas": "us-south", "lyon": "europe"}
+    return Federation(silos=tuple(Silo(name=name, data="", region=region) for name, region in where.items()))
+
+
+@pytest.mark.parametrize(
+    ("names", "region", "left"),
+    [
+        (["d*", "lyon"], None, ("dallas", "lyon")),
+        (None, "us-*", ("boston", "dallas")),
+        (["*o*"], "us-*", ("boston",)),
+        (None, None, ("boston", "dallas", "lyon")),
+    ],
+)
+def test_silos_are_chosen_by_pattern_and_region(
+    names: list[str] | None, region: str | None, left: tuple[str, ...]
+) -> None:
+    assert regions().select(names, region=region).names == left
+
+
+def test_a_pattern_or_region_that_means_nobody_is_refused() -> None:
+    with pytest.raises(FederationError, match=r"there is no silo 'x\*'"):
+        regions().select(["x*"])
+    with pytest.raises(FederationError, match="there is no region 'eurpe'; did you mean 'europe'"):
+        regions().select(region="eurpe")
+    with pytest.raises(FederationError, match="leaves no silo"):
+        regions().select(["lyon"], region="us-*")
+
+
 # check
 
 

@@ -11,6 +11,7 @@ from azure.core.exceptions import ClientAuthenticationError, ResourceNotFoundErr
 from fl_kit.azureml import preflight
 from fl_kit.azureml.discover import federation_in
 from fl_kit.azureml.findings import Check, fault, together
+from fl_kit.azureml.known_silos import silo_facts
 from fl_kit.azureml.preflight import check
 from fl_kit.errors import FederationError
 from fl_kit.job import Job
@@ -538,3 +539,21 @@ def test_a_workspace_of_another_name(workspace: LocalWorkspace, client: Any) -> 
     result = check(a_job(), federation(), there)
     assert [finding.party for finding in result.errors] == ["workspace"]
     assert "the workspace 'nowhere' (resource group 'fl-kit'" in result.errors[0].what
+
+
+# silo_facts: the same knowledge, for choosing silos
+
+
+def test_who_can_take_part_is_known_before_anybody_is_chosen() -> None:
+    failed = cluster("b-cpu", provisioning_state="Failed", provisioning_errors="QuotaExceeded")
+    there = client(computes=[cluster("hub"), cluster("a-cpu"), failed])
+    facts = silo_facts(federation(place("a", tags={"rows": "40"}), place("b")), there)
+    assert (facts["a"].status, facts["a"].reason, facts["a"].rows) == ("ready", "", 40)
+    assert facts["b"].reason == "its compute 'b-cpu' is not ready, its state is Failed: QuotaExceeded"
+
+
+def test_a_datastore_that_is_not_there_is_the_reason() -> None:
+    there = client(stores=[datastore("hub_store"), datastore("a_store")])
+    facts = silo_facts(federation(), there)
+    assert not facts["a"].reason
+    assert facts["b"].reason.startswith("there is no datastore 'b_store'")
