@@ -3,9 +3,10 @@
 from fl_kit.strategies.fedadagrad import FedAdagrad
 from fl_kit.strategies.fedadam import FedAdam
 from fl_kit.strategies.fedavg import FedAvg
+from fl_kit.strategies.feddyn import FedDyn
 from fl_kit.strategies.fednova import FedNova
 from fl_kit.strategies.fedprox import FedProx
 from fl_kit.strategies.fedyogi import FedYogi
 from fl_kit.strategies.scaffold import Scaffold
 
-__all__ = ["FedAdagrad", "FedAdam", "FedAvg", "FedNova", "FedProx", "FedYogi", "Scaffold"]
+__all__ = ["FedAdagrad", "FedAdam", "FedAvg", "FedDyn", "FedNova", "FedProx", "FedYogi", "Scaffold"]

@@ -4,7 +4,7 @@ Karimireddy et al. 2020, "SCAFFOLD: Stochastic Controlled Averaging for Federate
 arXiv 1910.06378, Algorithm 1 with option II.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -15,6 +15,7 @@ from fl_kit.errors import IncompatibleError
 from fl_kit.messages import Memory, State, Update
 from fl_kit.protocols import Context, Correction
 from fl_kit.strategies.fedavg import FedAvg
+from fl_kit.strategies.weights import as_combined, noting_weights, sum_of
 from fl_kit.tensors import Tensors
 
 
@@ -28,15 +29,16 @@ class Scaffold(FedAvg):
         at orchestrator:      w ← w + server_lr · Σ n_k·delta_k / Σ n_k
                               c = Σ n_k·c_k / Σ n_k     over every silo heard of so far
 
-    The paper's silos count alike (n_k = 1, so c ← c + |S|/N · mean of control_k); with n_k rows both means
-    carry the weights of the objective Σ n_k·F_k. c_k stays in silo k as its private memory; the orchestrator
-    keeps Σ n_k·c_k, so a silo that misses a round leaves c exact.
+    The paper's silos count alike (n_k = 1, so c ← c + |S|/N · mean of control_k; so they do under
+    Mean(weighted=False)); with n_k rows both means carry the weights of the objective Σ n_k·F_k. c_k stays in
+    silo k as its private memory; the orchestrator keeps Σ n_k·c_k, so a silo that misses a round leaves c exact.
 
     Needs plain SGD: with momentum, (w − w_k)/(K·lr) is not the mean gradient.
     """
 
     corrects_gradients: ClassVar[bool] = True
     remembers: ClassVar[bool] = True
+    needs_mean: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -71,6 +73,7 @@ class Scaffold(FedAvg):
     def aggregate(self, state: State, updates: Iterable[Update], ctx: Context) -> State:
         present: Tensors = {}
         mean = ctx.combine(noting_weights(updates, present))
+        present = as_combined(present, mean)
         total, change, weight = state.memory["control_sum"], mean.extra["control"], sum_of(present)
         after = self.advance(state, mean)
         memory = {
@@ -92,15 +95,3 @@ def own_control(state: State, memory: Memory | None) -> Tensors:
     if memory is not None and memory.tensors:
         return memory.tensors["control"]
     return {name: torch.zeros_like(total) for name, total in state.memory["control_sum"].items()}
-
-
-def sum_of(weights: Tensors) -> float:
-    return sum(float(weight) for weight in weights.values())
-
-
-def noting_weights(updates: Iterable[Update], weights: Tensors) -> Iterator[Update]:
-    """The same updates, while each silo's weight is noted."""
-    for update in updates:
-        weights[update.silo] = torch.tensor(update.weight, dtype=torch.float64)
-        yield update
-        del update  # or it would live on while the next silo trains

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from fl_kit.aggregators import Mean
 from fl_kit.errors import IncompatibleError
 from fl_kit.messages import State
 from fl_kit.silo import Federation
@@ -117,6 +118,16 @@ def test_every_round_is_the_papers(tmp_path: Path, parts: list[tuple[int, float,
     federation = quadratics(tmp_path, a=parts[0], b=parts[1])
     finished = run(QUADRATIC, Scaffold(lr=0.05, steps=4, batch_size=6), federation, 8)
     for round, (x, c) in enumerate(algorithm_1(parts, 0.05, 4, 8)):
+        assert scalar(finished.state(round).params) == pytest.approx(x, abs=1e-12)
+        assert scalar(control(finished.state(round))) == pytest.approx(c, abs=1e-12)
+
+
+def test_where_silos_count_alike_they_do_so_in_the_control(tmp_path: Path) -> None:
+    """Under a plain mean n_k = 1 throughout, however many rows: the paper's own Algorithm 1."""
+    federation = quadratics(tmp_path, a=A, b=B)
+    strategy = Scaffold(lr=0.05, steps=4, batch_size=6)
+    finished = run(QUADRATIC, strategy, federation, 8, aggregator=Mean(weighted=False))
+    for round, (x, c) in enumerate(algorithm_1([(1, *A[1:]), (1, *B[1:])], 0.05, 4, 8)):
         assert scalar(finished.state(round).params) == pytest.approx(x, abs=1e-12)
         assert scalar(control(finished.state(round))) == pytest.approx(c, abs=1e-12)
 
