@@ -11,6 +11,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fl_kit.aggregators import Bulyan as Bulyan
+    from fl_kit.aggregators import FLTrust as FLTrust
+    from fl_kit.aggregators import GeometricMedian as GeometricMedian
+    from fl_kit.aggregators import Krum as Krum
+    from fl_kit.aggregators import Mean as Mean
+    from fl_kit.aggregators import Median as Median
+    from fl_kit.aggregators import NormBounded as NormBounded
+    from fl_kit.aggregators import TrimmedMean as TrimmedMean
     from fl_kit.errors import FlKitError as FlKitError
     from fl_kit.job import Job as Job
     from fl_kit.regression.recording import record as record
@@ -28,11 +36,18 @@ if TYPE_CHECKING:
     from fl_kit.widgets.picker import SiloPicker as SiloPicker
 
 HOMES = {
-    "Federation": "fl_kit.silo",
+    "Bulyan": "fl_kit.aggregators",
+    "FLTrust": "fl_kit.aggregators",
     "FedAvg": "fl_kit.strategies",
     "FedProx": "fl_kit.strategies",
+    "Federation": "fl_kit.silo",
     "FlKitError": "fl_kit.errors",
+    "GeometricMedian": "fl_kit.aggregators",
     "Job": "fl_kit.job",
+    "Krum": "fl_kit.aggregators",
+    "Mean": "fl_kit.aggregators",
+    "Median": "fl_kit.aggregators",
+    "NormBounded": "fl_kit.aggregators",
     "Orchestrator": "fl_kit.silo",
     "Scaffold": "fl_kit.strategies",
     "Silo": "fl_kit.silo",
@@ -40,6 +55,7 @@ HOMES = {
     "SiloPicker": "fl_kit.widgets.picker",
     "Standardize": "fl_kit.standardize",
     "Task": "fl_kit.task",
+    "TrimmedMean": "fl_kit.aggregators",
     "record": "fl_kit.regression.recording",
     "record_run": "fl_kit.regression.recording",
     "watch": "fl_kit.watcher",

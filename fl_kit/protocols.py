@@ -6,7 +6,7 @@ in a plan which steps it needs. A **Backend** is a place where a plan runs. Both
 changes them on their way, and a **Run** is the same thing wherever it runs.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -61,10 +61,12 @@ class Strategy(Protocol):
 
     corrects_gradients    whether it changes the silo's gradients, or counts them, which a task's own `fit` would ignore
     inspects_individuals  whether `aggregate` changes single updates, which a transform may hide
+    needs_mean            whether its equations need exact means Σ weight·value / Σ weight
     """
 
     corrects_gradients: ClassVar[bool]
     inspects_individuals: ClassVar[bool]
+    needs_mean: ClassVar[bool]
 
     def plan(self, federation: Federation, rounds: int, *, measure: bool) -> Plan:
         """Every step of every party; `measure` adds the sums that Standardize needs."""
@@ -86,9 +88,17 @@ class Aggregator(Protocol):
     """Combines updates into one.
 
     inspects_individuals  whether it compares single updates, which a secure sum would hide
+    is_mean               whether it gives Σ weight·value / Σ weight and nothing else, by rows or every silo alike
     """
 
     inspects_individuals: ClassVar[bool]
+    is_mean: ClassVar[bool]
+
+    def check(self, silos: Sequence[str], *, drawn: int, least: int) -> None:
+        """Raise IncompatibleError for a federation that it cannot do with.
+
+        drawn  how many of the silos take part in a round      least  how many of those must deliver
+        """
 
     def __call__(self, updates: Iterable[Update], ctx: Context) -> Update:
         """The combined delta and extra; `weight` is the sum of the weights."""

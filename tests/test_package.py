@@ -16,11 +16,18 @@ from fl_kit import protocols
 
 # A change here is a change for everybody who uses fl-kit.
 PUBLIC = [
+    "Bulyan",
+    "FLTrust",
     "FedAvg",
     "FedProx",
     "Federation",
     "FlKitError",
+    "GeometricMedian",
     "Job",
+    "Krum",
+    "Mean",
+    "Median",
+    "NormBounded",
     "Orchestrator",
     "Scaffold",
     "Silo",
@@ -28,6 +35,7 @@ PUBLIC = [
     "SiloPicker",
     "Standardize",
     "Task",
+    "TrimmedMean",
     "record",
     "record_run",
     "watch",

@@ -1,6 +1,6 @@
 """The weighted mean."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,6 +23,10 @@ class Mean:
 
     weighted: bool = True
     inspects_individuals: ClassVar[bool] = False
+    is_mean: ClassVar[bool] = True
+
+    def check(self, silos: Sequence[str], *, drawn: int, least: int) -> None:
+        """Any silos will do."""
 
     def __call__(self, updates: Iterable[Update], ctx: Context) -> Update:
         delta = WeightedSum()
