@@ -72,11 +72,13 @@ class Job:
     def plan(self, federation: Federation) -> Plan:
         """Every step of every party, as data, before anything runs.
 
-        Raises IncompatibleError if `min_silos` is more than there are.
+        Raises IncompatibleError if `min_silos` is more than there are, or the aggregator cannot do with so few.
         """
         if self.min_silos is not None and self.min_silos > len(federation):
             raise IncompatibleError(f"Job(min_silos={self.min_silos}) with a federation of {len(federation)} silos")
-        return self.strategy.plan(federation, self.rounds, measure=self.measures).check()
+        plan = self.strategy.plan(federation, self.rounds, measure=self.measures).check()
+        check_rounds(self, plan)
+        return plan
 
     @cached_property
     def measures(self) -> bool:
@@ -183,3 +185,16 @@ def check_compositions(job: Job) -> None:
             f"{type(job.aggregator).__name__} compares single updates, and {hiding[0]} hides them: "
             f"use Mean, or drop {hiding[0]}"
         )
+    if not job.aggregator.is_mean and job.strategy.needs_mean:
+        raise IncompatibleError(
+            f"{strategy} needs exact means, and {job.aggregator} gives something else, so its equations would no "
+            "longer hold: use aggregator=Mean(), or FedAvg or FedProx with this aggregator"
+        )
+
+
+def check_rounds(job: Job, plan: Plan) -> None:
+    """Refuse an aggregator that cannot do with the silos of each round."""
+    drawn = min((len(step.updates) for step in plan.steps if step.op == "aggregate"), default=0)
+    least = drawn if job.min_silos is None else min(job.min_silos, drawn)
+    if drawn:
+        job.aggregator.check(plan.silos, drawn=drawn, least=least)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch.utils.data import ConcatDataset, Dataset, TensorDataset
 
+from fl_kit.aggregators.mean import Mean
 from fl_kit.batches import DatasetRows, Rows, TensorRows
 from fl_kit.errors import IncompatibleError
 from fl_kit.job import Job
@@ -41,7 +42,7 @@ def twin_job(job: Job, federation: Federation) -> Job:
         )
     local = {f.name: getattr(strategy, f.name) for f in fields(FedAvg) if f.name != "server_lr"}
     steps = steps_per_round(job, federation)
-    return replace(job, strategy=FedAvg(**{**local, "steps": steps}), transforms=(), min_silos=None)
+    return replace(job, strategy=FedAvg(**{**local, "steps": steps}), aggregator=Mean(), transforms=(), min_silos=None)
 
 
 def steps_per_round(job: Job, federation: Federation) -> int:

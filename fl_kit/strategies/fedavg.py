@@ -59,6 +59,7 @@ class FedAvg:
     corrects_gradients: ClassVar[bool] = False
     inspects_individuals: ClassVar[bool] = False
     remembers: ClassVar[bool] = False
+    needs_mean: ClassVar[bool] = False
 
     AT_LEAST: ClassVar[Mapping[str, int]] = {
         "epochs": 1, "steps": 1, "batch_size": 1, "lr": 0, "momentum": 0, "weight_decay": 0, "server_lr": 0,

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from fl_kit import FedAvg, Federation, FedProx, Job, Scaffold
-from fl_kit.aggregators import Mean
+from fl_kit.aggregators import Bulyan, FLTrust, Krum, Mean, Median, NormBounded
 from fl_kit.errors import FlKitError, IncompatibleError, TaskError
 from sim.in_process import InProcess
+from sim.twins import twin_job
 from tests.sim.small import LOGISTIC, digests, federation, job, undisturbed, variant
 
 OWN = """
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fl_kit import FedAvg
-from fl_kit.aggregators import Mean
+from fl_kit.aggregators import Bulyan, FLTrust, Krum, Mean, Median, NormBounded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +219,44 @@ def test_an_aggregator_that_compares_refuses_a_transform_that_hides(own):
         Job(task=own, strategy=FedAvg(), rounds=1, aggregator=picky, transforms=[hiding])
     Job(task=own, strategy=FedAvg(), rounds=1, aggregator=picky)
     Job(task=own, strategy=FedAvg(), rounds=1, transforms=[hiding])
+
+
+def test_a_strategy_of_exact_means_refuses_an_aggregator_that_gives_none():
+    for aggregator in (Median(), Krum(), NormBounded(bound=1e9)):
+        with pytest.raises(IncompatibleError, match=rf"Scaffold needs.*{type(aggregator).__name__}\(.*Mean"):
+            job(strategy=Scaffold(), aggregator=aggregator)
+        job(strategy=FedProx(), aggregator=aggregator)
+    job(strategy=Scaffold(), aggregator=Mean(weighted=False))
+
+
+def test_an_aggregator_with_too_few_silos_states_the_inequality(silos):
+    """Four silos: Krum(bad=1) needs five."""
+    with pytest.raises(IncompatibleError, match=r"Krum\(bad=1, select=1\) needs n ≥ 2·bad \+ 3 = 5 .* only 4 \(4 of 4"):
+        job(aggregator=Krum(bad=1)).plan(silos)
+    with pytest.raises(IncompatibleError, match=r"Bulyan\(bad=1\) needs n ≥ 4·bad \+ 3 = 7"):
+        job(aggregator=Bulyan(bad=1)).plan(silos)
+    job(aggregator=Krum(bad=0)).plan(silos)
+
+
+def test_a_quorum_that_would_be_too_few_for_the_aggregator_is_refused(silos):
+    """A round in which only two delivered would satisfy the job and not Krum."""
+    with pytest.raises(IncompatibleError, match=r"needs n ≥ 2·bad \+ 3 = 3 .* only 2 \(4 of 4 .* 2 must deliver\)"):
+        job(aggregator=Krum(bad=0), min_silos=2).plan(silos)
+    job(aggregator=Krum(bad=0), min_silos=3).plan(silos)
+
+
+def test_the_trusted_silo_must_be_one_and_in_every_round(silos):
+    with pytest.raises(IncompatibleError, match=r"FLTrust\(trusted='alpa'\): there is no silo 'alpa'; did you mean"):
+        job(aggregator=FLTrust(trusted="alpa")).plan(silos)
+    job(aggregator=FLTrust(trusted="alpha")).plan(silos)
+    with pytest.raises(IncompatibleError, match=r"trusted='alpha'\).* only 3 of 4 silos are drawn"):
+        FLTrust(trusted="alpha").check(silos.names, drawn=3, least=3)
+
+
+def test_the_twins_of_a_robust_job_are_plain(silos):
+    """One silo that pools all rows is none to defend against, and too few for Krum."""
+    twin = twin_job(job(aggregator=Krum(bad=0)), silos)
+    assert twin.aggregator == Mean()
 
 
 def test_the_plan_follows_from_job_and_federation_alone(silos):
