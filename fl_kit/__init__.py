@@ -28,8 +28,14 @@ if TYPE_CHECKING:
     from fl_kit.silo import Silo as Silo
     from fl_kit.silo_facts import SiloFacts as SiloFacts
     from fl_kit.standardize import Standardize as Standardize
+    from fl_kit.strategies import FedAdagrad as FedAdagrad
+    from fl_kit.strategies import FedAdam as FedAdam
     from fl_kit.strategies import FedAvg as FedAvg
+    from fl_kit.strategies import FedDyn as FedDyn
+    from fl_kit.strategies import FedNova as FedNova
     from fl_kit.strategies import FedProx as FedProx
+    from fl_kit.strategies import FedYogi as FedYogi
+    from fl_kit.strategies import QFedAvg as QFedAvg
     from fl_kit.strategies import Scaffold as Scaffold
     from fl_kit.task import Task as Task
     from fl_kit.watcher import watch as watch
@@ -38,8 +44,13 @@ if TYPE_CHECKING:
 HOMES = {
     "Bulyan": "fl_kit.aggregators",
     "FLTrust": "fl_kit.aggregators",
+    "FedAdagrad": "fl_kit.strategies",
+    "FedAdam": "fl_kit.strategies",
     "FedAvg": "fl_kit.strategies",
+    "FedDyn": "fl_kit.strategies",
+    "FedNova": "fl_kit.strategies",
     "FedProx": "fl_kit.strategies",
+    "FedYogi": "fl_kit.strategies",
     "Federation": "fl_kit.silo",
     "FlKitError": "fl_kit.errors",
     "GeometricMedian": "fl_kit.aggregators",
@@ -49,6 +60,7 @@ HOMES = {
     "Median": "fl_kit.aggregators",
     "NormBounded": "fl_kit.aggregators",
     "Orchestrator": "fl_kit.silo",
+    "QFedAvg": "fl_kit.strategies",
     "Scaffold": "fl_kit.strategies",
     "Silo": "fl_kit.silo",
     "SiloFacts": "fl_kit.silo_facts",

@@ -25,7 +25,7 @@ class Job:
     """What to learn, by which algorithm, for how long. The same job runs in every backend.
 
     task            the task's module (or its path): model, data, loss
-    strategy        FedAvg(…), FedProx(…), Scaffold(…)
+    strategy        FedAvg(…), FedProx(…), Scaffold(…): fl_kit.strategies says when to reach for which
     rounds          how often the silos train and the orchestrator combines; at least 1
     aggregator      how updates are combined; the weighted mean by default
     transforms      what happens to updates on their way, in the silo's order

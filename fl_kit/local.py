@@ -2,9 +2,9 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,9 @@ from fl_kit.messages import Update
 from fl_kit.protocols import Context, Correction
 from fl_kit.randomness import generator
 from fl_kit.tensors import Tensors
+
+if TYPE_CHECKING:
+    from fl_kit.metrics import Metric
 
 
 class LocalSettings(Protocol):
@@ -225,12 +228,16 @@ def own_fit(ctx: Context, rows: Rows, settings: LocalSettings) -> tuple[Tensor, 
     return torch.tensor([(loss or 0.0) * count, count], dtype=torch.float64), 0
 
 
-def evaluate(ctx: Context, params: Tensors) -> Tensors:
-    """Sums of the loss and of each metric of `params` on the party's test rows; float64.
+def evaluate(
+    ctx: Context, params: Tensors, split: str = "test", metrics: "Mapping[str, Metric] | None" = None
+) -> Tensors:
+    """Sums of the loss and of each metric of `params` on the party's rows of that split; float64.
+
+    metrics  None means all of the task's
 
     Sums add up over batches and silos to those of the pooled rows.
     """
-    model, rows, metrics = ctx.model, ctx.rows("test"), ctx.task.metrics
+    model, rows, metrics = ctx.model, ctx.rows(split), ctx.task.metrics if metrics is None else metrics
     model.load(params)
     model.module.eval()
     total, count = 0.0, 0

@@ -1,4 +1,19 @@
-"""Federated algorithms: one file a paper, the silo's half and the orchestrator's half together."""
+"""Federated algorithms: one file a paper, the silo's half and the orchestrator's half together.
+
+When to reach for which:
+
+    FedAvg      first, always: the yardstick. With server_momentum (FedAvgM) where rounds zigzag or are few
+    FedProx     silos differ, and long local training pulls them apart; one setting more, and no memory
+    Scaffold    silos differ a lot and all take part often: removes client drift, at twice the bytes
+    FedDyn      the same at FedAvg's bytes: rests at the exact minimum; more lively in its first rounds
+    FedNova     silos take unequal numbers of steps, as with epochs over unequal rows
+    FedAdam     parameters need step sizes of their own: text, embeddings, sparse features
+    FedYogi     the same, steadier where the deltas of a parameter come in bursts
+    FedAdagrad  the same, where steps should only ever shrink
+    QFedAvg     the worst served silo counts: makes the silos' losses more even
+
+FedNova, Scaffold, FedDyn and QFedAvg add up exact sums at the orchestrator and go with Mean alone.
+"""
 
 from fl_kit.strategies.fedadagrad import FedAdagrad
 from fl_kit.strategies.fedadam import FedAdam
@@ -7,6 +22,7 @@ from fl_kit.strategies.feddyn import FedDyn
 from fl_kit.strategies.fednova import FedNova
 from fl_kit.strategies.fedprox import FedProx
 from fl_kit.strategies.fedyogi import FedYogi
+from fl_kit.strategies.qfedavg import QFedAvg
 from fl_kit.strategies.scaffold import Scaffold
 
-__all__ = ["FedAdagrad", "FedAdam", "FedAvg", "FedDyn", "FedNova", "FedProx", "FedYogi", "Scaffold"]
+__all__ = ["FedAdagrad", "FedAdam", "FedAvg", "FedDyn", "FedNova", "FedProx", "FedYogi", "QFedAvg", "Scaffold"]
