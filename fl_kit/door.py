@@ -51,10 +51,12 @@ def check_quorum(ctx: StepContext, arrived: Sequence[str]) -> None:
         )
 
 
-def failed(failure: StepFailed) -> Event:
-    """The event that one attempt of a step failed."""
+def failed(failure: StepFailed, time: float | None = None) -> Event:
+    """The event that one attempt of a step failed; `time` defaults to now."""
     value = {"step": failure.op, "kind": failure.kind, "message": failure.message, "detail": failure.detail}
-    return Event(time=now(), round=failure.round, party=failure.silo, name=STEP_FAILED, value=value)
+    return Event(
+        time=now() if time is None else time, round=failure.round, party=failure.silo, name=STEP_FAILED, value=value
+    )
 
 
 def left_out(silo: str, round: int, reason: str) -> Event:

@@ -14,7 +14,6 @@ from fl_kit.events import (
     ROUND_COMPLETED,
     ROUND_STARTED,
     SILO_LEFT_OUT,
-    STEP_FAILED,
     Event,
     metric_event,
     now,
@@ -40,6 +39,7 @@ class Feed:
     """The events of one pipeline job.
 
     `phases` are those of the whole plan, of which the job runs those from `first` up to and without `last`.
+    `any_failed` says in the end whether any step failed, though the rounds may all be done.
     A figure is told once. The events are in the order in which they were told to MLflow:
     the same ones for whoever asks, and whenever.
     """
@@ -54,6 +54,7 @@ class Feed:
         self.last = last
         self.series = series
         self.ended = ""
+        self.any_failed = False
         self.end_time = 0.0
         self.done = first - 1
         self._done_at = 0.0
@@ -67,6 +68,7 @@ class Feed:
         data, ended = run.get("data", {}), ENDED.get(run["info"]["status"], "")
         found = [*self._beginning(run["info"]), *self._figures(data, complete=bool(ended))]
         found += self._tags(data.get("tags", []))
+        self.any_failed = ended == "failed"
         if ended == "failed" and self.done == self.last - 1:
             ended = "completed"  # AzureML calls a pipeline failed in which any step failed, though a quorum went on
         if ended:
@@ -217,9 +219,3 @@ def in_order(events: Iterable[Event]) -> list[Event]:
 def row(entry: Mapping[str, Any]) -> Row:
     """A metric as MLflow's interface gives it."""
     return Row(int(entry["timestamp"]), str(entry["key"]), int(entry.get("step", 0)), float(entry["value"]))
-
-
-def failure_of(events: Iterable[Event]) -> Event | None:
-    """The event that tells why a pipeline failed: the orchestrator's own, else the first of a silo."""
-    failures = [event for event in events if event.name == STEP_FAILED]
-    return next((e for e in reversed(failures) if e.party == ORCHESTRATOR), failures[0] if failures else None)

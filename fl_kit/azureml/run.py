@@ -2,13 +2,17 @@
 
 import threading
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeVar
 
-from fl_kit.azureml.polling import Feed, Patience, failure_of
+from fl_kit.azureml.blame import Losses, error_of, failure_of, identity
+from fl_kit.azureml.phases import Phase
+from fl_kit.azureml.polling import Feed, Patience
 from fl_kit.azureml.submissions import Submission, Submissions
-from fl_kit.door import failed
-from fl_kit.errors import FlKitError, QuorumLost, StepFailed, StoreError, TrackingError
+from fl_kit.azureml.verdicts import Verdict, verdicts
+from fl_kit.errors import FlKitError, StoreError, TrackingError
 from fl_kit.events import (
     NOTE,
     ROUND_COMPLETED,
@@ -17,18 +21,17 @@ from fl_kit.events import (
     RUN_RESUMED,
     RUN_STARTED,
     RUN_STOPPED,
+    SILO_LEFT_OUT,
+    STEP_FAILED,
     Event,
     now,
 )
 from fl_kit.messages import State, complete, read
 from fl_kit.plan import ORCHESTRATOR, round_name
-from fl_kit.reporting import crowded
+from fl_kit.reporting import ABSENT, crowded
 from fl_kit.run_handle import RunHandle, unexpected
 
-if TYPE_CHECKING:
-    pass
-
-NO_LOG = "AzureML ended it, and it left no log: look at the step in the studio"
+Answer = TypeVar("Answer")
 
 LIFECYCLE = {"completed": RUN_COMPLETED, "stopped": RUN_STOPPED, "failed": RUN_FAILED}
 
@@ -49,6 +52,7 @@ class AzureMLRun(RunHandle):
         self.folder = submissions.store.folder
         self._submissions = submissions
         self._events: list[Event] = []
+        self._losses = Losses(self.job)
         self._server = submissions.workspace.tracking()
 
     def watch(self, *, resume: bool = False) -> "AzureMLRun":
@@ -142,14 +146,20 @@ class AzureMLRun(RunHandle):
             while True:
                 submission, before = self._submissions.made[position], len(self._events)
                 feed = self._follow(submission)
+                failed = self._verdicts(feed, submission, before) if feed.any_failed else []
+                again = self._lost(feed, failed, before)
                 position += 1
-                if position == len(self._submissions.made) and not self._submit_rest(feed, resume):
+                if position == len(self._submissions.made) and not self._submit_rest(feed, resume or bool(again)):
                     break
-                if feed.ended != "completed":
+                if again:
+                    self._tell(NOTE, feed.end_time, self._losses.note(again, self._next(feed).round))
+                elif feed.ended != "completed":
                     self._tell(LIFECYCLE[feed.ended], feed.end_time)
                 resume = False
             if feed.ended == "failed":
-                self._error = self._blame(self._events[before:], submission)
+                event = failure_of(self._events[before:], failed)
+                phase = self._next(feed)
+                self._error = error_of(event, phase.steps[-1], self._losses.cure(event, failed, self.id, phase.round))
             self._end(feed.ended, feed.end_time)
         except BaseException as error:  # noqa: BLE001 - raised again in whoever waits for the run
             self._error = (
@@ -166,7 +176,9 @@ class AzureMLRun(RunHandle):
         rest = feed.done + 1 < len(self._submissions.phases)
         if not rest or self._stop.is_set() or not (feed.ended == "completed" or resume):
             return False
-        self._submissions.submit(feed.done + 1, resumed=feed.ended != "completed")
+        made = self._submissions.submit(feed.done + 1, resumed=feed.ended != "completed")
+        if self._stop.is_set():  # asked while the workspace was taking it
+            self._submissions.workspace.cancel(made.job)
         return True
 
     def _follow(self, submission: Submission) -> Feed:
@@ -180,38 +192,78 @@ class AzureMLRun(RunHandle):
         series = crowded(self.job, len(self.plan.silos))
         phases = self._submissions.phases
         feed = Feed(self._server, submission.job, phases, submission.first, submission.last, series=series)
-        patience = Patience()
+        patience, before = Patience(), len(self._events)
         while not feed.ended:
+            found = self._asked(feed.poll, patience)
+            patience.answered(anything=bool(found))
+            self._events.extend(self._explained(found, submission, before))
+            if not feed.ended:
+                self._pause(patience)
+        return feed
+
+    def _asked(self, ask: Callable[[], Answer], patience: Patience) -> Answer:
+        """What the workspace answers, in the end: a failure that may pass is told once, and borne for a while."""
+        while True:
             try:
-                found = feed.poll()
+                return ask()
             except passing_errors() as error:
                 if problem := patience.failed(error):
                     self._tell(NOTE, now(), problem)
-            else:
-                patience.answered(anything=bool(found))
-                self._events.extend(found)
-            if not feed.ended:
-                self._stop.wait(patience.pause()) if not self._stop.is_set() else time.sleep(patience.pause())
-        return feed
+            self._pause(patience)
 
-    def _blame(self, events: list[Event], submission: Submission) -> FlKitError:
-        """What made a pipeline fail: what a step told, else what the log of the step that failed ends with."""
-        event = failure_of(events)
-        if event is None:
-            event = failed(unheard(self._submissions, submission))
-            self._events.append(event)
-        value = event.value
-        assert isinstance(value, dict)
-        if value["kind"] == QuorumLost.__name__:
-            return QuorumLost(str(value["message"]))
-        return StepFailed(
-            str(value["message"]),
-            op=str(value["step"]),
-            silo=event.party,
-            round=event.round,
-            kind=str(value["kind"]),
-            detail=str(value["detail"]),
-        )
+    def _pause(self, patience: Patience) -> None:
+        self._stop.wait(patience.pause()) if not self._stop.is_set() else time.sleep(patience.pause())
+
+    def _explained(self, found: Iterable[Event], submission: Submission, before: int) -> Iterator[Event]:
+        """The events, and before each silo that is left out without a word, what AzureML says of its step."""
+        found = list(found)
+        heard = {(e.round, e.party) for e in (*self._events[before:], *found) if e.name == STEP_FAILED}
+        for event in found:
+            if event.name == SILO_LEFT_OUT and event.value == ABSENT and (event.round, event.party) not in heard:
+                of_round = [phase for phase in self._phases(submission) if phase.round == event.round]
+                own = [v for v in self._asked_verdicts(submission, of_round) if v.step.party == event.party]
+                yield from (verdict.event(event.time) for verdict in own[:1])
+                yield replace(event, value=own[0].message) if own else event
+            else:
+                yield event
+
+    def _verdicts(self, feed: Feed, submission: Submission, before: int) -> list[Verdict]:
+        """What AzureML says of the steps that failed in the phase that was the last to run; told as far as it is new.
+
+        A step that was lost may have told of an earlier attempt, so its loss is told all the same.
+        """
+        heard = {identity(event) for event in self._events[before:] if event.name == STEP_FAILED}
+        last = self._phases(submission)[min(feed.done + 1, submission.last - 1) - submission.first :]
+        found = self._asked_verdicts(submission, last)
+        self._events += [
+            verdict.event(feed.end_time)
+            for verdict in found
+            if identity(verdict.step) not in heard or (verdict.lost and self.job.min_silos is None)
+        ]
+        return found
+
+    def _asked_verdicts(self, submission: Submission, phases: Sequence[Phase]) -> list[Verdict]:
+        """Verdicts on some phases; none, with a note, if the workspace refuses to give any."""
+        ask = partial(verdicts, self._submissions.workspace, submission.job, phases)
+        try:
+            return self._asked(ask, Patience())
+        except passing_errors() as error:
+            self._tell(NOTE, now(), f"the workspace does not say why a step failed: {error}")
+            return []
+
+    def _lost(self, feed: Feed, failed: Sequence[Verdict], before: int) -> list[Verdict]:
+        """The steps for whose sake a pipeline's last phase is to run again."""
+        if feed.ended != "failed":
+            return []
+        self._losses.count(failed)
+        return self._losses.try_again(failed, self._events[before:])
+
+    def _phases(self, submission: Submission) -> Sequence[Phase]:
+        return self._submissions.phases[submission.first : submission.last]
+
+    def _next(self, feed: Feed) -> Phase:
+        """The phase that failed."""
+        return self._submissions.phases[min(feed.done + 1, feed.last - 1)]
 
     def _end(self, status: str, when: float) -> None:
         self._tell(LIFECYCLE[status], when, str(self._error) if self._error else None)
@@ -219,24 +271,6 @@ class AzureMLRun(RunHandle):
 
     def _tell(self, name: str, when: float, value: Any = None) -> None:
         self._events.append(Event(time=when, round=self.rounds_done, party=ORCHESTRATOR, name=name, value=value))
-
-
-def unheard(submissions: Submissions, submission: Submission) -> StepFailed:
-    """A step that failed and could not say so itself: it was killed, or never began."""
-    workspace = submissions.workspace
-    for phase in submissions.phases[submission.first : submission.last]:
-        for group in workspace.children(submission.job):
-            if group.display_name != phase.name or group.status != "Failed":
-                continue
-            for child in workspace.children(group.name):
-                if child.status == "Failed":
-                    step = next(step for step in phase.steps if phase.nodes[step.id] == child.display_name)
-                    log = workspace.log(child.name).strip().splitlines()
-                    message = f"the step ended without a word; its log ends with: {log[-1]}" if log else NO_LOG
-                    detail = "\n".join(log[-20:])
-                    return StepFailed(message, op=step.op, silo=step.party, round=step.round, detail=detail)
-    first = submissions.phases[submission.first]
-    return StepFailed(NO_LOG, op=first.op, silo=ORCHESTRATOR, round=first.round)
 
 
 def passing_errors() -> tuple[type[Exception], ...]:

@@ -103,8 +103,14 @@ class Submissions:
         return self
 
     def submit(self, first: int, *, resumed: bool = False) -> Submission:
-        """Submit from a phase on: all that follows, or as many rounds as one pipeline shall have."""
+        """Submit from a phase on: all that follows, or as many rounds as one pipeline shall have.
+
+        What another kernel that follows the run has submitted in the meantime is taken as it is.
+        """
         number = len(self.made) + 1
+        if number > 1 and (job := self.workspace.job(job_name(self.run_id, number))) is not None:
+            self.made.append(Submission.of_job(number, job))
+            return self.made[-1]
         again = any(first < earlier.last for earlier in self.made)
         submission = Submission(
             number=number,

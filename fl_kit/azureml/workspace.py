@@ -60,9 +60,16 @@ class Workspace:
         """The direct children of a job."""
         yield from self.client.jobs.list(parent_job_name=name)
 
+    def details(self, name: str) -> Any:
+        """Run history's record of a job or step: `error`, `log_files`, `end_time_utc`."""
+        return self.client.jobs._runs_operations.get_run_details(name)
+
     def log(self, name: str) -> str:
         """What a step has said so far; an empty text before it said anything."""
-        details = self.client.jobs._runs_operations.get_run_details(name)
+        return self.log_of(name, self.details(name))
+
+    def log_of(self, name: str, details: Any) -> str:
+        """The same, of a step whose record is at hand; raises FlKitError for a log that cannot be read."""
         files = {str(file): str(url) for file, url in (details.log_files or {}).items()}
         chosen = next((url for file, url in sorted(files.items()) if file.endswith("std_log.txt")), None)
         if chosen is None:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from fl_kit import FedAvg, Federation, Job, Silo
+from fl_kit.azureml.blame import failure_of
 from fl_kit.azureml.phases import phases
-from fl_kit.azureml.polling import Feed, Patience, failure_of
+from fl_kit.azureml.polling import Feed, Patience
 from fl_kit.door import failed, left_out
 from fl_kit.errors import StepFailed, TrackingError
 from fl_kit.events import Event, metric_event

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from fl_kit import FedAvg, Federation, FedProx, Scaffold
 from fl_kit.azureml.backend import AzureML
 from fl_kit.azureml.run import AzureMLRun
 from fl_kit.errors import FlKitError, QuorumLost, RunNotFound, StepFailed, StoreError
-from fl_kit.events import ROUND_COMPLETED, RUN_RESUMED, RUN_STOPPED, SILO_LEFT_OUT
+from fl_kit.events import NOTE, ROUND_COMPLETED, RUN_FAILED, RUN_RESUMED, RUN_STOPPED, SILO_LEFT_OUT
 from fl_kit.execute import run_step
 from fl_kit.job import Job
 from fl_kit.messages import State
@@ -28,6 +29,7 @@ pytestmark = pytest.mark.slow
 SIZES = {"alpha": 20, "bravo-2": 13}
 SLOW = """
 import time
+from functools import partial
 
 class SlowLoss(nn.BCEWithLogitsLoss):
     def forward(self, outputs, targets):
@@ -150,6 +152,11 @@ def test_with_a_quorum_a_lost_silo_is_left_out_and_goes_on_with_the_memory_that_
     ended(run)
     left_out = [(event.round, event.party) for event in run.events() if event.name == SILO_LEFT_OUT]
     assert left_out == [(1, "bravo-2"), (3, "alpha")]
+    rows = [(row.silo, row.round, row.step, row.kind) for row in run.failures.itertuples()]
+    assert rows == [("bravo-2", 1, "fit", "ComputeNotReachable"), ("alpha", 3, "fit", "NodeLost")]
+    reasons = [event.value for event in run.events() if event.name == SILO_LEFT_OUT]
+    assert reasons == ["compute 'bravo-2' does not answer", "the node that ran the step was lost"]
+    assert backend.attach(run.id).wait(timeout=60).events() == run.events()
     assert digests(run, range(5)) == walked(job, silos, {(1, "bravo-2"), (3, "alpha")})
     assert run.status == "completed"
     run.wait()
@@ -164,13 +171,80 @@ def test_below_the_quorum_the_run_says_who_is_missing(backend, local):
     assert run.status == "failed"
 
 
-def test_a_step_that_dies_without_a_word(backend, local):
-    local.faults.step_lost("round_001/fit_alpha")
+FAULTS = {
+    "compute_down": ("ComputeNotReachable", "compute 'alpha' does not answer"),
+    "step_lost": ("NodeLost", "the node that ran the step was lost"),
+    "datastore_refused": ("DataAccessError", "DataAccessError(PermissionDenied): the identity of 'alpha' may not use"),
+}
+"""Those that end a step: what its row must say. One that is preempted, or starts slowly, does not fail."""
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_step_that_could_not_speak_has_a_row_in_azuremls_words(backend, local, fault):
+    getattr(local.faults, fault)("round_001/fit_alpha")
     run = asked(rounds=1).run(local.federation, on=backend)
-    with pytest.raises(StepFailed) as raised:
+    kind, message = FAULTS[fault]
+    with pytest.raises(
+        StepFailed, match=r"AzureML\(client\).resume\(.* goes on from round 1.*Job\(retries=1\)"
+    ) as raised:
         run.wait(timeout=240)
     assert (raised.value.silo, raised.value.round, raised.value.op) == ("alpha", 1, "fit")
-    assert list(run.failures.silo) == ["alpha"]
+    assert raised.value.kind == kind
+    (row,) = run.failures.itertuples()
+    assert (row.silo, row.round, row.step, row.kind) == ("alpha", 1, "fit", kind)
+    assert row.message.startswith(message)
+    attached = ended(backend.attach(run.id))
+    assert attached.events() == run.events()
+    resumed = backend.resume(run.id).wait(timeout=240)
+    assert resumed.status == "completed"
+
+
+def test_a_lost_step_is_tried_again_without_the_user_and_gives_the_same_bits(backend, local, silos):
+    local.faults.step_lost("round_001/fit_alpha")
+    local.faults.compute_down("round_002/fit_bravo_2", times=2)
+    job = asked(strategy=Scaffold(batch_size=8), rounds=2, retries=2)
+    run = job.run(local.federation, on=backend).wait(timeout=240)
+    assert run.status == "completed"
+    assert run.jobs == (run.id, *(f"{run.id}-{number}" for number in (2, 3, 4)))
+    assert digests(run, range(3)) == digests(undisturbed(job, silos), range(3))
+    rows = [(row.silo, row.round, row.kind) for row in run.failures.itertuples()]
+    down = ("bravo-2", 2, "ComputeNotReachable")
+    assert rows == [("alpha", 1, "NodeLost"), down, down]
+    told = [str(event.value) for event in run.events() if event.name == NOTE]
+    assert [text.partition(":")[0] for text in told] == [
+        "round 1 is submitted again (retry 1 of 2)",
+        "round 2 is submitted again (retry 1 of 2)",
+        "round 2 is submitted again (retry 2 of 2)",
+    ]
+    assert [event.name for event in run.events()].count(RUN_RESUMED) == 3
+    assert RUN_FAILED not in {event.name for event in run.events()}
+    assert backend.attach(run.id).wait(timeout=60).events() == run.events()
+
+
+def test_a_step_that_is_lost_too_often_ends_the_run(backend, local):
+    local.faults.compute_down("round_001/fit_alpha", times=0)
+    run = asked(rounds=1, retries=1).run(local.federation, on=backend)
+    with pytest.raises(StepFailed, match=r"does not answer. The step was lost 2 times; .* goes on from round 1"):
+        run.wait(timeout=240)
+    assert len(run.failures) == 2
+    assert len(run.jobs) == 2
+
+
+def test_a_quorum_that_lost_machines_took_is_sought_again(backend, local, silos):
+    local.faults.compute_down("round_001/fit_*", times=2)
+    job = asked(rounds=1, min_silos=1, retries=1)
+    run = job.run(local.federation, on=backend).wait(timeout=240)
+    assert digests(run, range(2)) == digests(undisturbed(job, silos), range(2))
+    assert run.status == "completed"
+    assert set(run.failures.kind) == {"ComputeNotReachable", "QuorumLost"}
+
+
+def test_a_step_that_fails_by_itself_is_not_submitted_again(backend, local, tmp_path):
+    """It was tried again already, inside its own command."""
+    run = asked(variant(tmp_path, BROKEN), rounds=1, retries=1).run(local.federation, on=backend)
+    with pytest.raises(StepFailed, match="no such loss"):
+        run.wait(timeout=240)
+    assert run.jobs == (run.id,)
 
 
 def test_stop_ends_soon_and_what_is_done_can_be_resumed(backend, local, silos, tmp_path):
@@ -236,3 +310,25 @@ def test_an_unknown_id_names_the_nearest(backend, local):
         backend.attach(run.id + "x")
     run.stop()
     ended(run)
+
+
+@pytest.mark.parametrize("fault", ["preempted", "slow_start"])
+def test_a_step_that_azureml_starts_again_or_late_has_not_failed(backend, local, silos, fault):
+    {"preempted": local.faults.preempted, "slow_start": partial(local.faults.slow_start, seconds=1)}[fault](
+        "round_001/fit_alpha"
+    )
+    job = asked(rounds=1)
+    run = job.run(local.federation, on=backend).wait(timeout=240)
+    assert digests(run, range(2)) == digests(undisturbed(job, silos), range(2))
+    assert len(run.failures) == 0
+
+
+def test_what_another_kernel_has_submitted_is_taken_as_it_is(client, local, tmp_path):
+    """Two kernels follow a run in chunks: each chunk is submitted once, and both see the same events."""
+    job = asked(rounds=2)
+    chunked = AzureML(client, folder=tmp_path / "runs", rounds_per_pipeline=1)
+    run = job.run(local.federation, on=chunked)
+    other = chunked.attach(run.id)
+    assert ended(other).events() == ended(run).events()
+    assert run.jobs == other.jobs == (run.id, f"{run.id}-2")
+    assert digests(run, range(3)) == digests(other, range(3))
