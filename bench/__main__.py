@@ -3,6 +3,7 @@
 python -m bench                 everything, about a quarter of an hour; wants a machine that does nothing else
 python -m bench --quick         a few rounds of each, to see that it works
 python -m bench --azureml       only the submission: a large plan, to a local workspace; a quarter of a minute
+python -m bench --strategies    only the strategies, each beside FedAvg on W1 and W2; some minutes
 python -m bench --readme        also put the table, or the one line, into README.md
 """
 
@@ -10,7 +11,7 @@ import argparse
 import sys
 from typing import Any
 
-from bench import report
+from bench import report, strategy_report
 from bench.child import ROOT, figures
 from bench.start import import_time, to_end_of_round_1
 from bench.systems import FOLDER, LOOP, SYSTEMS
@@ -62,10 +63,11 @@ def say(part: str) -> None:
 def main(arguments: list[str] | None = None) -> int:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__, formatter_class=form)
-    parser.add_argument("--workloads", default="W1,W2,W3", help="see bench/workloads.py; default: W1,W2,W3")
+    parser.add_argument("--workloads", default=None, help="see bench/workloads.py; default: W1,W2,W3, or W1,W2")
     parser.add_argument("--repeats", type=int, default=None, help="runs of each system; default: 5")
     parser.add_argument("--quick", action="store_true", help="three rounds, one run of each")
     parser.add_argument("--azureml", action="store_true", help="only the submission to AzureML")
+    parser.add_argument("--strategies", action="store_true", help="only the strategies, each beside FedAvg")
     parser.add_argument("--readme", action="store_true", help="put the table, or the one line, into README.md")
     asked = parser.parse_args(arguments)
     if asked.azureml:
@@ -73,7 +75,10 @@ def main(arguments: list[str] | None = None) -> int:
     repeats = asked.repeats or (1 if asked.quick else 5)
     words = sys.argv[1:] if arguments is None else arguments
     command = " ".join(["python -m bench", *(word for word in words if word != "--readme")])
-    found = measure(asked.workloads.split(","), repeats, quick=asked.quick, command=command)
+    workloads = (asked.workloads or ("W1,W2" if asked.strategies else "W1,W2,W3")).split(",")
+    if asked.strategies:
+        return only_strategies(workloads, repeats, readme=asked.readme, command=command)
+    found = measure(workloads, repeats, quick=asked.quick, command=command)
     table = report.text(found)
     print(table)
     if asked.readme:
@@ -86,6 +91,18 @@ def only_azureml(*, quick: bool, readme: bool) -> int:
     print(line)
     if readme:
         report.put_line_into(ROOT / "README.md", line)
+    return 0
+
+
+def only_strategies(workloads: list[str], repeats: int, *, readme: bool, command: str) -> int:
+    found = {}
+    for name in workloads:
+        say(f"strategies on {name}")
+        found[name] = figures("strategies", f"{name}:3", str(repeats))
+    table = strategy_report.text(found, repeats=repeats, command=command)
+    print(table)
+    if readme:
+        report.put_into(ROOT / "README.md", table, strategy_report.MARKS)
     return 0
 
 

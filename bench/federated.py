@@ -6,6 +6,7 @@ from pathlib import Path
 from bench.result import Mark, Result
 from bench.workloads import Workload
 from fl_kit import FedAvg, Federation, Job, Silo, Task
+from fl_kit.protocols import Strategy
 from sim.in_process import InProcess
 
 TASK = Path(__file__).with_name("task.py")
@@ -32,17 +33,20 @@ class Prepared:
         )
 
 
-def prepare(workload: Workload, folder: Path) -> Prepared:
-    """The job, and a federation of folders below `folder`: each holds its silo's number, its whole data."""
+def prepare(workload: Workload, folder: Path, strategy: Strategy | None = None) -> Prepared:
+    """The job, and a federation of folders below `folder`: each holds its silo's number, its whole data.
+
+    strategy  FedAvg with the workload's settings by default
+    """
     silos = [Silo(name=f"silo-{i:04d}", data=str(folder / f"silo-{i:04d}")) for i in range(workload.silos)]
     for number, silo in enumerate(silos):
         Path(silo.data).mkdir(parents=True, exist_ok=True)
         Path(silo.data, "silo.txt").write_text(f"{number}\n")
     task = task_of(workload)
-    strategy = FedAvg(epochs=workload.epochs, batch_size=workload.batch_size, lr=workload.lr, shuffle=False)
+    fedavg = FedAvg(epochs=workload.epochs, batch_size=workload.batch_size, lr=workload.lr, shuffle=False)
     job = Job(
         task=task,
-        strategy=strategy,
+        strategy=strategy or fedavg,
         rounds=workload.rounds,
         aggregator=task.module.MarkedMean(),
         evaluate_every=workload.evaluate_every,

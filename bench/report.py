@@ -136,10 +136,10 @@ def processor() -> str:
     return named[0] if named else platform.machine()
 
 
-def put_into(readme: Path, table: str) -> None:
+def put_into(readme: Path, table: str, marks: tuple[str, str] = (BEGIN, END)) -> None:
     """Replace what stands between the two marks; raises ValueError if they are not there once each."""
-    before, _, after = parts(readme)
-    readme.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
+    before, _, after = parts(readme, marks)
+    readme.write_text(f"{before}{marks[0]}\n{table}\n{marks[1]}{after}", encoding="utf-8")
 
 
 def put_line_into(readme: Path, line: str) -> None:
@@ -148,11 +148,12 @@ def put_line_into(readme: Path, line: str) -> None:
     put_into(readme, "\n".join([*kept, line]))
 
 
-def parts(readme: Path) -> tuple[str, str, str]:
+def parts(readme: Path, marks: tuple[str, str] = (BEGIN, END)) -> tuple[str, str, str]:
     """What stands before, between and after the two marks."""
+    begin, end = marks
     page = readme.read_text(encoding="utf-8")
-    if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(BEGIN) > page.index(END):
-        raise ValueError(f"{readme.name} needs {BEGIN} and, after it, {END}, once each")
-    before, _, rest = page.partition(BEGIN)
-    between, _, after = rest.partition(END)
+    if page.count(begin) != 1 or page.count(end) != 1 or page.index(begin) > page.index(end):
+        raise ValueError(f"{readme.name} needs {begin} and, after it, {end}, once each")
+    before, _, rest = page.partition(begin)
+    between, _, after = rest.partition(end)
     return before, between, after
