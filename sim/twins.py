@@ -23,6 +23,8 @@ from fl_kit.workbench import Load, Workbench
 
 SEPARATOR = "+"
 """Between the names of silos, which have none in them."""
+AT_ORCHESTRATOR = frozenset({"server_lr", "server_momentum"})
+"""Settings of FedAvg that a silo's training knows nothing of."""
 
 
 def twin_job(job: Job, federation: Federation) -> Job:
@@ -40,7 +42,7 @@ def twin_job(job: Job, federation: Federation) -> Job:
         raise IncompatibleError(
             f"compare() needs a strategy with FedAvg's local settings, not {type(strategy).__name__}"
         )
-    local = {f.name: getattr(strategy, f.name) for f in fields(FedAvg) if f.name != "server_lr"}
+    local = {f.name: getattr(strategy, f.name) for f in fields(FedAvg) if f.name not in AT_ORCHESTRATOR}
     steps = steps_per_round(job, federation)
     return replace(job, strategy=FedAvg(**{**local, "steps": steps}), aggregator=Mean(), transforms=(), min_silos=None)
 

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import shutil
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from fl_kit import strategies
 from fl_kit.components import build, describe
 from fl_kit.errors import FlKitError, IncompatibleError
 from fl_kit.job import Job
-from fl_kit.plan import ORCHESTRATOR
+from fl_kit.plan import ORCHESTRATOR, round_name
 from fl_kit.silo import Federation
 from fl_kit.strategies.adaptive import Adaptive
 from sim.in_process import InProcess
@@ -157,6 +158,22 @@ def test_in_a_folder_it_gives_the_same_bits_as_in_memory(kind: Any, federation: 
     asked = job(BATCHNORM, kind(lr=0.05, batch_size=4), ROUNDS)
     on_disk = InProcess(folder=tmp_path / "runs").start(asked, federation).wait()
     assert digests(on_disk) == digests(run(BATCHNORM, kind(lr=0.05, batch_size=4), federation, ROUNDS))
+
+
+@every
+def test_resumed_from_what_is_on_the_disk_it_gives_the_same_bits(
+    kind: Any, federation: Federation, tmp_path: Path
+) -> None:
+    """Whatever a strategy goes on with, at the orchestrator or in a silo, has to be in what was written."""
+    backend = InProcess(folder=tmp_path / "runs")
+    finished = backend.start(job(BATCHNORM, kind(lr=0.05, batch_size=4), 3), federation).wait()
+    whole, folder = digests(finished), tmp_path / "runs" / finished.id
+    for round in (2, 3):
+        shutil.rmtree(folder / round_name(round))
+    events = (folder / "events.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (folder / "events.jsonl").write_text("".join(events[:-1]), encoding="utf-8")  # the last says that it is complete
+    assert finished.rounds_done == 1
+    assert digests(backend.resume(finished.id).wait()) == whole
 
 
 @every

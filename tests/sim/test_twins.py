@@ -87,7 +87,7 @@ def test_the_steps_by_hand(federation: Federation) -> None:
 
 
 def test_a_twin_has_the_local_settings_and_nothing_of_the_federations(federation: Federation) -> None:
-    strategy = Scaffold(lr=0.25, batch_size=5, weight_decay=0.5, shuffle=False, server_lr=0.1)
+    strategy = Scaffold(lr=0.25, batch_size=5, weight_decay=0.5, shuffle=False, server_lr=0.1, server_momentum=0.9)
     federated = job(LINEAR, strategy, rounds=4, seed=9, min_silos=2)
     twin = twin_job(federated, federation)
     assert twin.strategy == FedAvg(lr=0.25, batch_size=5, weight_decay=0.5, shuffle=False, steps=2 + 1 + 3)
