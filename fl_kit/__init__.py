@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from fl_kit.job import Job as Job
     from fl_kit.regression.recording import record as record
     from fl_kit.regression.recording import record_run as record_run
+    from fl_kit.schedules import constant as constant
+    from fl_kit.schedules import cosine as cosine
+    from fl_kit.schedules import exponential as exponential
+    from fl_kit.schedules import step_decay as step_decay
+    from fl_kit.schedules import warmup as warmup
     from fl_kit.silo import Federation as Federation
     from fl_kit.silo import Orchestrator as Orchestrator
     from fl_kit.silo import Silo as Silo
@@ -68,8 +73,13 @@ HOMES = {
     "Standardize": "fl_kit.standardize",
     "Task": "fl_kit.task",
     "TrimmedMean": "fl_kit.aggregators",
+    "constant": "fl_kit.schedules",
+    "cosine": "fl_kit.schedules",
+    "exponential": "fl_kit.schedules",
     "record": "fl_kit.regression.recording",
     "record_run": "fl_kit.regression.recording",
+    "step_decay": "fl_kit.schedules",
+    "warmup": "fl_kit.schedules",
     "watch": "fl_kit.watcher",
 }
 

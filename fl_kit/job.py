@@ -169,6 +169,12 @@ class Job:
 def check_compositions(job: Job) -> None:
     """Refuse what cannot work together, before anything runs."""
     strategy = type(job.strategy).__name__
+    schedule = getattr(job.strategy, "lr", None)
+    if isinstance(schedule, tuple) and len(schedule) < job.rounds:
+        raise IncompatibleError(
+            f"{strategy}(lr=…): a schedule of {len(schedule)} rounds for a job of {job.rounds}: "
+            "give one learning rate a round"
+        )
     if job.task.fit is not None and job.strategy.corrects_gradients:
         raise IncompatibleError(
             f"{strategy} changes the silo's gradients or counts them, and the task {job.task.name!r} brings its own "

@@ -9,6 +9,8 @@ from fl_kit.silo import Federation, readable_path
 from fl_kit.table import Shown, Table
 from fl_kit.task import Task
 
+LONGEST_LIST = 6
+
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Review(Shown):
@@ -50,7 +52,7 @@ class Review(Shown):
         """The strategy with every setting, as it is written to job.json."""
         settings = self.job["strategy"]["settings"].items()
         name = self.job["strategy"]["class"].rpartition(".")[2]
-        return f"{name}({', '.join(f'{key}={value}' for key, value in settings if value is not None)})"
+        return f"{name}({', '.join(f'{key}={brief(value)}' for key, value in settings if value is not None)})"
 
     def where(self, party: str) -> str:
         """Compute and datastore, or the local folder."""
@@ -63,3 +65,10 @@ class Review(Shown):
         for step in self.steps(party):
             kinds.setdefault(step.op, []).append(step)
         return kinds
+
+
+def brief(value: Any) -> str:
+    """A setting in a title: of a long schedule its ends, job.json has every value."""
+    if isinstance(value, list | tuple) and len(value) > LONGEST_LIST:
+        return f"({value[0]}, …, {value[-1]}: {len(value)} values)"
+    return str(value)

@@ -42,8 +42,13 @@ PUBLIC = [
     "Standardize",
     "Task",
     "TrimmedMean",
+    "constant",
+    "cosine",
+    "exponential",
     "record",
     "record_run",
+    "step_decay",
+    "warmup",
     "watch",
 ]
 

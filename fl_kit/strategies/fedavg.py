@@ -6,21 +6,20 @@ Hsu et al. 2019, "Measuring the Effects of Non-Identical Data Distribution for F
 arXiv 1909.06335, equation 3 (its Δw is −delta).
 """
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
 
-from fl_kit.errors import IncompatibleError
-from fl_kit.local import LocalResult, train
+from fl_kit.local import LocalResult, LocalSettings, train
 from fl_kit.messages import Groups, Memory, State, Update
 from fl_kit.plan import Plan
 from fl_kit.protocols import Context, Correction
 from fl_kit.silo import Federation
 from fl_kit.strategies.rounds import rounds_plan
+from fl_kit.strategies.settings import as_schedule, check_numbers, rate_of
 from fl_kit.tensors import Tensors, add_scaled
 
 
@@ -35,7 +34,7 @@ class FedAvg:
     epochs           passes over the silo's rows per round; the paper's E
     steps            gradient steps per round instead of epochs; None means epochs
     batch_size       rows per step; the paper's B
-    lr               the silo's learning rate; the paper's η
+    lr               the silo's learning rate; the paper's η. A tuple has one value a round (see fl_kit.schedules)
     momentum         of the silo's SGD, 0 ≤ momentum < 1; starts afresh each round
     weight_decay     L2 penalty of the silo's SGD
     shuffle          whether a silo's rows are shuffled each epoch, from the seed, the silo and the round
@@ -49,7 +48,7 @@ class FedAvg:
     epochs: int = 1
     steps: int | None = None
     batch_size: int = 32
-    lr: float = 0.1
+    lr: float | tuple[float, ...] = 0.1
     momentum: float = 0.0
     weight_decay: float = 0.0
     shuffle: bool = True
@@ -69,19 +68,21 @@ class FedAvg:
     WHOLE: ClassVar[frozenset[str]] = frozenset({"epochs", "steps", "batch_size"})
 
     def __post_init__(self) -> None:
-        for name, least in self.AT_LEAST.items():
-            value = getattr(self, name)
-            if name == "steps" and value is None:
-                continue
-            kinds = (int,) if name in self.WHOLE else (int, float)
-            if not isinstance(value, kinds) or not least <= value < math.inf:
-                number = "whole number" if name in self.WHOLE else "number"
-                raise IncompatibleError(
-                    f"{type(self).__name__}({name}={value!r}): must be a {number} of at least {least}"
-                )
-        for name in sorted(self.BELOW_ONE):
-            if getattr(self, name) >= 1:
-                raise IncompatibleError(f"{type(self).__name__}({name}={getattr(self, name)}): must be below 1")
+        object.__setattr__(self, "lr", as_schedule(self.lr))
+        check_numbers(self, self.AT_LEAST, self.BELOW_ONE, self.WHOLE)
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """Every learning rate that a round may have."""
+        return self.lr if isinstance(self.lr, tuple) else (self.lr,)
+
+    def rate(self, round: int) -> float:
+        """The learning rate of a round, counted from 1; what a strategy reads instead of lr."""
+        return rate_of(type(self).__name__, self.lr, round)
+
+    def in_round(self, round: int) -> LocalSettings:
+        """Itself with the learning rate of that round."""
+        return cast(LocalSettings, replace(self, lr=self.rate(round)) if isinstance(self.lr, tuple) else self)
 
     def plan(self, federation: Federation, rounds: int, *, measure: bool) -> Plan:
         return rounds_plan(federation, rounds, measure=measure, remember=self.remembers)
@@ -99,7 +100,7 @@ class FedAvg:
             correction = self.correction(
                 [state.params[n].to(ctx.device) for n in ctx.model.trainable], state, memory, ctx
             )
-        return train(ctx, state.params, self, correction)
+        return train(ctx, state.params, self.in_round(ctx.step.round), correction)
 
     def correction(self, start: list[Tensor], state: State, memory: Memory | None, ctx: Context) -> Correction | None:
         """How each gradient is changed; None where it stays. `start` are the trainable parameters on arrival.

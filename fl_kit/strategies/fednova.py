@@ -46,20 +46,18 @@ class FedNova(FedProx):
             raise IncompatibleError(
                 f"FedNova(momentum={self.momentum}, mu={self.mu}): the paper normalises either alone; set one to 0"
             )
-        if self.lr * self.mu > 1:
-            raise IncompatibleError(
-                f"FedNova(mu={self.mu}): must be at most 1/lr = {1 / self.lr:g}, or steps overshoot"
-            )
+        if (lr := max(self.rates)) * self.mu > 1:
+            raise IncompatibleError(f"FedNova(mu={self.mu}): must be at most 1/lr = {1 / lr:g}, or steps overshoot")
 
     def fit(self, state: State, memory: Memory | None, ctx: Context) -> tuple[Update, Memory | None]:
         result = self.train(state, memory, ctx)
         update = result.update()
-        length = torch.tensor(self.length(result.steps), dtype=torch.float64)
+        length = torch.tensor(self.length(result.steps, self.rate(ctx.step.round)), dtype=torch.float64)
         return replace(update, extra={**update.extra, "steps": {"length": length}}), memory
 
-    def length(self, steps: int) -> float:
+    def length(self, steps: int, lr: float) -> float:
         """‖a_k‖₁ of that many steps; each factor is 1 where its setting is 0."""
-        shrink = 1 - self.lr * self.mu
+        shrink = 1 - lr * self.mu
         return sum((1 - self.momentum**j) / (1 - self.momentum) * shrink ** (j - 1) for j in range(1, steps + 1))
 
     def aggregate(self, state: State, updates: Iterable[Update], ctx: Context) -> State:

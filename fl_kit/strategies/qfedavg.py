@@ -48,7 +48,7 @@ class QFedAvg(FedAvg):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.lr == 0:
+        if 0 in self.rates:
             raise IncompatibleError("QFedAvg divides by lr: choose lr > 0")
 
     def fit(self, state: State, memory: Memory | None, ctx: Context) -> tuple[Update, Memory | None]:
@@ -57,8 +57,8 @@ class QFedAvg(FedAvg):
         loss = self.loss_on_arrival(state, ctx)
         gain = self.gain(loss)
         update = self.train(state, memory, ctx).update()
-        length = norm(update.delta.values())
-        bound = torch.tensor(gain + self.q * loss ** (self.q - 1) * length**2 / self.lr, dtype=torch.float64)
+        length, lr = norm(update.delta.values()), self.rate(ctx.step.round)
+        bound = torch.tensor(gain + self.q * loss ** (self.q - 1) * length**2 / lr, dtype=torch.float64)
         delta = {name: value * gain for name, value in update.delta.items()}
         return replace(update, delta=delta, extra={**update.extra, "bound": {"bound": bound}}), memory
 

@@ -44,7 +44,7 @@ class Scaffold(FedAvg):
         super().__post_init__()
         if self.momentum:
             raise IncompatibleError("Scaffold and momentum exclude one another: set momentum=0 (see its docstring)")
-        if self.lr == 0:
+        if 0 in self.rates:
             raise IncompatibleError("Scaffold divides by lr: choose lr > 0")
 
     def init(self, params: Tensors, ctx: Context) -> State:
@@ -61,9 +61,9 @@ class Scaffold(FedAvg):
         return add_shift
 
     def fit(self, state: State, memory: Memory | None, ctx: Context) -> tuple[Update, Memory | None]:
-        result = self.train(state, memory, ctx)
+        result, lr = self.train(state, memory, ctx), self.rate(ctx.step.round)
         update, c, c_k = result.update(), control(state), own_control(state, memory)
-        change = {name: -c[name] - update.delta[name] / (result.steps * self.lr) for name in c}
+        change = {name: -c[name] - update.delta[name] / (result.steps * lr) for name in c}
         kept = Memory(tensors={"control": {name: c_k[name] + change[name] for name in c}})
         sent = Update(
             delta=update.delta, weight=update.weight, extra={**update.extra, "control": change}, metrics=update.metrics

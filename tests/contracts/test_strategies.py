@@ -38,6 +38,7 @@ def test_every_file_of_the_package_is_offered() -> None:
         "__init__",
         "adaptive",
         "rounds",
+        "settings",
         "weights",
     }
     assert {kind.__module__.rpartition(".")[2] for kind in KINDS} == files
@@ -174,6 +175,27 @@ def test_resumed_from_what_is_on_the_disk_it_gives_the_same_bits(
     (folder / "events.jsonl").write_text("".join(events[:-1]), encoding="utf-8")  # the last says that it is complete
     assert finished.rounds_done == 1
     assert digests(backend.resume(finished.id).wait()) == whole
+
+
+@every
+def test_a_schedule_gives_each_round_its_learning_rate(kind: Any, federation: Federation) -> None:
+    """A flat schedule is the number to the bit, and the second rate counts in round 2 alone."""
+    number, flat, falling = (run(LINEAR, kind(lr=lr), federation, 2) for lr in (0.05, [0.05, 0.05], (0.05, 0.01)))
+    assert digests(flat) == digests(number)
+    assert digests(falling)[:2] == digests(number)[:2]
+    assert falling.digest(2) != number.digest(2)
+
+
+@every
+def test_a_schedule_survives_json_and_is_refused_if_too_short(kind: Any) -> None:
+    asked = job(LINEAR, kind(lr=[0.25, 0.1, 0.05]), 3)
+    again = Job.from_json(asked.to_json(), asked.task.source)
+    assert again == asked
+    assert again.strategy.lr == (0.25, 0.1, 0.05)  # type: ignore[attr-defined]  # every strategy here has one
+    with pytest.raises(
+        IncompatibleError, match="a schedule of 3 rounds for a job of 4: give one learning rate a round"
+    ):
+        job(LINEAR, kind(lr=(0.25, 0.1, 0.05)), 4)
 
 
 @every

@@ -122,6 +122,22 @@ def test_every_round_is_the_papers(tmp_path: Path, parts: list[tuple[int, float,
         assert scalar(control(finished.state(round))) == pytest.approx(c, abs=1e-12)
 
 
+def test_under_a_schedule_each_round_divides_by_its_own_rate(tmp_path: Path) -> None:
+    """Round 1 alone with lr = 0.1, then round 2 with 0.05: as two calls of Algorithm 1's round.
+
+    c_k⁺ = c_k − c + (x − y_k)/(K·lr) is silo k's mean gradient over its K steps, whatever the round's lr.
+    """
+    federation = quadratics(tmp_path, a=A, b=B)
+    finished = kept_run(tmp_path, QUADRATIC, Scaffold(lr=(0.1, 0.05), steps=2, batch_size=6), federation, 2)
+    x = scalar(finished.state(1).params)
+    c, own = scalar(control(finished.state(1))), {silo: scalar(c_k) for silo, c_k in controls(finished, 1).items()}
+    after = controls(finished, 2)
+    for silo, (_, h, b) in {"a": A, "b": B}.items():
+        first = h * (x - b)
+        y = x - 0.05 * (first - own[silo] + c)
+        assert scalar(after[silo]) == pytest.approx((first + h * (y - b)) / 2, abs=1e-12)
+
+
 def test_where_silos_count_alike_they_do_so_in_the_control(tmp_path: Path) -> None:
     """Under a plain mean n_k = 1 throughout, however many rows: the paper's own Algorithm 1."""
     federation = quadratics(tmp_path, a=A, b=B)
