@@ -256,3 +256,15 @@ def test_the_velocity_is_of_the_silos_that_delivered(tmp_path: Path) -> None:
     finished = run(task, FedAvg(lr=0.5, server_momentum=0.5), federation, 3, min_silos=1)
     assert finished.failures["round"].tolist() == [2]
     assert [scalar(finished.state(round).params) for round in range(4)] == [0, 1, 1.5, 2]
+
+
+def test_the_velocity_is_as_wide_as_the_mean(tmp_path: Path) -> None:
+    """In float16 a velocity of 2⁻¹⁴ would soon have no bits left; the mean, and so the velocity, is in float32."""
+    source = QUADRATIC.read_text(encoding="utf-8").replace("dtype=torch.float64", "dtype=torch.half")
+    task = write_task(tmp_path, source.replace("return x, y", "return x.half(), y.half()"))
+    finished = run(
+        task, FedAvg(lr=0.5, server_momentum=0.5), silos(tmp_path / "silos", a=quadratic_rows(2, 1.0, 1.0)), 2
+    )
+    assert finished.state().params["w"].dtype == torch.float16
+    assert finished.state().memory["velocity"]["w"].dtype == torch.float32
+    assert [scalar(finished.state(round).params) for round in range(3)] == [0, 0.5, 1]

@@ -1,15 +1,19 @@
 """FedNova: its normalisation where it is exact, the objective that it restores, and FedAvg to the bit."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fl_kit.aggregators import Mean
 from fl_kit.errors import IncompatibleError, MessageError
-from fl_kit.messages import Update
+from fl_kit.messages import State, Update
 from fl_kit.strategies import FedAvg, FedNova, FedProx
 from fl_kit.strategies.fednova import normalised
 from tests.tasks import (
@@ -162,6 +166,35 @@ def test_narrow_deltas_are_normalised_in_float32() -> None:
     """A third of 2⁻²⁴, the smallest number of float16, would be 0 there."""
     _, update = normalised([lasting(1, 0.0, torch.float16), lasting(3, 2.0**-24, torch.float16)])
     assert scalar(update.delta) == pytest.approx(2.0**-24 / 3)
+
+
+def step_from_0(updates: list[Update]) -> torch.Tensor:
+    """Where the orchestrator goes from w = 0."""
+    ctx: Any = SimpleNamespace(combine=lambda arriving: Mean()(arriving, ctx))
+    state = State(round=0, params={"w": torch.zeros((), dtype=torch.float64)})
+    return FedNova().aggregate(state, updates, ctx).params["w"]
+
+
+silos_heard = st.lists(
+    st.tuples(st.floats(-10, 10), st.integers(1, 10_000), st.floats(1e-3, 1e6)), min_size=1, max_size=8
+)
+
+
+@given(silos_heard)
+def test_the_step_is_the_papers_for_any_silos(heard: list[tuple[float, int, float]]) -> None:
+    """Σ p_k·length_k · Σ p_k·delta_k/length_k, whichever silo is heard first."""
+    updates = [replace(lasting(length, delta), weight=float(rows)) for delta, rows, length in heard]
+    total = math.fsum(rows for _, rows, _ in heard)
+    mean_length = math.fsum(rows * length for _, rows, length in heard) / total
+    terms = [rows * delta / length * mean_length / total for delta, rows, length in heard]
+    scale = math.fsum(map(abs, terms))
+    assert float(step_from_0(updates)) == pytest.approx(math.fsum(terms), rel=0, abs=1e-12 * scale + 1e-300)
+
+
+@given(silos_heard, st.floats(1e-3, 1e6))
+def test_equal_lengths_change_no_bit(heard: list[tuple[float, int, float]], length: float) -> None:
+    updates = [replace(lasting(length, delta), weight=float(rows)) for delta, rows, _ in heard]
+    assert torch.equal(step_from_0(updates), Mean()(updates, None).delta["w"])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("length", [0.0, -1.0, float("nan")])

@@ -123,6 +123,16 @@ def test_buffers_are_averaged_by_rows(tmp_path: Path) -> None:
     assert not torch.equal(fair.params["1.weight"], plain.params["1.weight"])
 
 
+def test_in_float16_what_is_sent_is_the_models_kind(tmp_path: Path) -> None:
+    """As in the round by hand with q = 1: every number there is one of float16, but the last."""
+    source = QUADRATIC.read_text(encoding="utf-8").replace("dtype=torch.float64", "dtype=torch.half")
+    task = write_task(tmp_path, source.replace("return x, y", "return x.half(), y.half()"))
+    federation = silos(tmp_path / "silos", a=[[1.0, 2.0]] * 3, b=[[1.0, 4.0]])
+    finished = run(task, QFedAvg(lr=0.5, q=1), federation, 1)
+    assert finished.state().params["w"].dtype == torch.float16
+    assert scalar(finished.state().params) == float(torch.tensor(22 / 28, dtype=torch.half))
+
+
 @pytest.mark.parametrize("q", [0.5, 1, 2])
 def test_a_silo_that_is_served_perfectly_does_not_break_it(tmp_path: Path, q: float) -> None:
     """F_a = 0 at w = 0: it asks for nothing and b's step counts, divided by b's bound (a's is next to nothing).
