@@ -32,8 +32,8 @@ class Adaptive(FedAvg):
     beta_1     how much of m lives on, 0 ≤ beta_1 < 1; the paper's β_1
     tau        above 0: how little adaptive it is. A delta far below tau moves w by about server_lr·delta / (2·tau);
                the paper found 1e-3 good throughout
-    server_lr  the length of a step in units of m / (√v + tau), which is at most about 1; the paper's η. The first
-               setting to tune: the paper's best lie between 0.001 and 10, often 0.01 to 0.3 for networks
+    server_lr  the paper's η. While a parameter's deltas stay alike m / (√v + tau) is about 1, so this is how far it
+               moves in a round, however small its deltas are: the first setting to tune, by factors of 3
     """
 
     server_lr: float = 0.1

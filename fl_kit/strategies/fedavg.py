@@ -39,8 +39,8 @@ class FedAvg:
     weight_decay     L2 penalty of the silo's SGD
     shuffle          whether a silo's rows are shuffled each epoch, from the seed, the silo and the round
     server_lr        1 is the paper's average
-    server_momentum  how much of the velocity lives on, 0 ≤ server_momentum < 1; above 0 it is FedAvgM, often 0.9 with
-                     a server_lr of 1 − server_momentum. At 0 no velocity is kept
+    server_momentum  how much of the velocity lives on, 0 ≤ server_momentum < 1; above 0 it is FedAvgM, often 0.9. With
+                     a server_lr of 1 − server_momentum a steady drift moves as fast as without. At 0 none is kept
 
     Raises IncompatibleError for a setting out of its range.
     """
