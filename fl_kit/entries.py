@@ -1,7 +1,7 @@
 """Entries of a file as frozen dataclasses: every field checked, every fault with its line."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, TypeVar
 
@@ -51,6 +51,13 @@ class Entries:
         for name in entry:
             if name not in known:
                 self.fault(f"unknown field {str(name)!r}{nearest(str(name), known)}", *place, str(name))
+
+    def checked(self, check: Callable[[str], None], value: str, *place: str | int) -> None:
+        """Note what a check says of a field that has its kind."""
+        try:
+            check(value)
+        except FederationError as error:
+            self.fault(str(error), *place)
 
     def fault(self, what: str, *place: str | int) -> None:
         self.faults.append(f"{self.at(*place)}: {what}")

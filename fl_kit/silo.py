@@ -10,12 +10,14 @@ from typing import Any
 from fl_kit.entries import Entries, plain
 from fl_kit.entries import nearest as nearest
 from fl_kit.errors import FederationError
+from fl_kit.party_forms import check_environment, check_identity
 from fl_kit.table import Shown, Table
 from fl_kit.yaml_lines import Lines, read_yaml
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 """A party's name becomes a folder, a metric's prefix and a step's name on every backend."""
 
+FORMS = {"identity": check_identity, "environment": check_environment}
 RESERVED = frozenset({"global", "orchestrator", "state"})
 DIFFER = "names must differ in more than case; rename one"
 
@@ -192,6 +194,9 @@ class Federation(Shown):
         for i, silo in enumerate(built):
             if silo and any(other and other.name.lower() == silo.name.lower() for other in built[:i]):
                 entries.fault(f"there is a silo {silo.name!r} before: {DIFFER}", "silos", i, "name")
+        for party, place in [(orchestrator, ("orchestrator",)), *((s, ("silos", i)) for i, s in enumerate(built))]:
+            for name, check in FORMS.items() if party else ():
+                entries.checked(check, getattr(party, name), *place, name)
         if entries.faults or orchestrator is None:
             raise FederationError("\n".join(entries.faults))
         return cls(silos=tuple(silos), orchestrator=orchestrator)

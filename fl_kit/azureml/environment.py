@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from fl_kit.azureml.imports import Import, imports_of
-from fl_kit.entries import nearest
 from fl_kit.errors import FederationError
+from fl_kit.party_forms import REGISTERED, check_environment
 from fl_kit.silo import Party
 from fl_kit.task import Task
 
@@ -31,8 +31,6 @@ CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
 NAME = "fl-kit"
 """Of the environments that are registered here; each content is a version."""
 
-REGISTERED = re.compile(r"azureml:[\w.-]+(:[\w.-]+|@[\w.-]+)")
-
 
 def is_registered(party: Party) -> bool:
     """Whether a party's steps run in an environment of the workspace, taken as it is."""
@@ -41,10 +39,8 @@ def is_registered(party: Party) -> bool:
 
 def image_of(party: Party) -> str:
     """The container image; raises FederationError for an `environment` that is none."""
+    check_environment(party.environment)
     name = party.environment or "cpu"
-    if name not in IMAGES and ("/" not in name or any(c.isspace() for c in name)):
-        forms = [*IMAGES, "<registry>/<image>:<tag>", "azureml:<name>:<version>"]
-        raise FederationError(f"environment {name!r} is not known{nearest(name, forms)}")
     return IMAGES.get(name, name)
 
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from fl_kit.azureml.environment import environment_name
-from fl_kit.azureml.identity import check_identity
 from fl_kit.azureml.locality import locate
 from fl_kit.azureml.phases import Phase
 from fl_kit.job import Job
+from fl_kit.party_forms import check_identity
 from fl_kit.plan import ORCHESTRATOR, Step
 from fl_kit.silo import Federation, Party, Silo
 

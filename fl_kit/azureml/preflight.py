@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 from fl_kit.azureml.environment import image_of, is_registered, lacking, packages_of, unpinned
 from fl_kit.azureml.facts import Facts
 from fl_kit.azureml.findings import Check, Finding, doubt, fault, plural, together
-from fl_kit.azureml.identity import check_identity
 from fl_kit.azureml.locality import Breach, breaches, locate
 from fl_kit.azureml.places import (
     compute_findings,
@@ -24,6 +23,7 @@ from fl_kit.azureml.places import (
 from fl_kit.bundle import contents
 from fl_kit.errors import FederationError, FlKitError
 from fl_kit.job import Job
+from fl_kit.party_forms import check_identity
 from fl_kit.plan import ORCHESTRATOR, Plan
 from fl_kit.reporting import NAMES, crowded, metric_names
 from fl_kit.silo import Federation, Party

@@ -17,7 +17,9 @@ silo_name = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", fullmatch=True).fil
 )
 count = st.integers(1, 64)
 texts = st.dictionaries(text, text, max_size=2)
-party = dict.fromkeys(["compute", "datastore", "region", "instance_type", "identity", "environment"], text) | {
+party = dict.fromkeys(["compute", "datastore", "region", "instance_type"], text) | {
+    "identity": st.sampled_from(["", "managed", "user", "managed:0f8fad5b-d9cb-469f-a165-70867728950e"]),
+    "environment": st.sampled_from(["", "cpu", "cuda", "ghcr.io/clinic/torch:2.6", "azureml:clinic@latest"]),
     "packages": st.lists(text, max_size=2).map(tuple),
     "variables": texts,
 }
@@ -304,6 +306,22 @@ def test_every_fault_has_its_line(tmp_path: Path) -> None:
             "'packages', 'processes', 'region', 'tags', 'variables'], found None",
         ]
     )
+
+
+def test_an_identity_and_an_environment_that_will_not_do_have_their_lines(tmp_path: Path) -> None:
+    path = tmp_path / "federation.yaml"
+    path.write_text(
+        "orchestrator:\n  environment: gpu\nsilos:\n- name: basel\n  data: b\n  identity: manged\n"
+        "- {name: bern, data: c, environment: ghcr.io/clinic/torch:2.6, identity: user}\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(FederationError) as caught:
+        Federation.load(path)
+    faults = [line.removeprefix(f"{path}, ") for line in str(caught.value).splitlines()]
+    assert [fault.partition(" is not known")[0] for fault in faults] == [
+        "line 2, orchestrator: environment 'gpu'",
+        "line 6, silo 1: identity 'manged'",
+    ]
 
 
 def test_a_name_that_is_taken_has_its_line(tmp_path: Path) -> None:

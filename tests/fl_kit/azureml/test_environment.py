@@ -10,9 +10,9 @@ from azure.ai.ml.entities import Environment
 
 from fl_kit.azureml import environment
 from fl_kit.azureml.environment import conda_of, image_of, is_registered, lacking, packages_of, unpinned
-from fl_kit.azureml.identity import check_identity
 from fl_kit.azureml.imports import Import, imports_of
 from fl_kit.errors import FederationError, TaskError
+from fl_kit.party_forms import check_identity
 from fl_kit.silo import Orchestrator, Silo
 from fl_kit.task import Task
 

@@ -1,0 +1,38 @@
+"""The forms that a party's `identity` and `environment` may have."""
+
+import re
+
+from fl_kit.entries import nearest
+from fl_kit.errors import FederationError
+
+CLIENT_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+IDENTITIES = ("managed", "managed:<client id>", "user")
+OWN = ("cpu", "cuda")
+"""fl-kit's own environments."""
+ENVIRONMENTS = (*OWN, "<registry>/<image>:<tag>", "azureml:<name>:<version>")
+REGISTERED = re.compile(r"azureml:[\w.-]+(:[\w.-]+|@[\w.-]+)")
+"""An environment of the workspace."""
+
+
+def check_identity(text: str) -> None:
+    """Raise FederationError for what is no identity of these, or empty.
+
+    managed              the compute's own identity
+    managed:<client id>  one of several that an AmlCompute has, by its client id (a GUID)
+    user                 whoever submits the job
+    """
+    kind, colon, client_id = text.partition(":")
+    if text and text not in ("managed", "user") and kind != "managed":
+        raise FederationError(f"identity {text!r} is not known{nearest(text, IDENTITIES)}")
+    if colon and not CLIENT_ID.fullmatch(client_id):
+        raise FederationError(
+            f"identity {text!r}: {client_id!r} is no client id, which is a GUID; "
+            "`az identity show` prints it as clientId"
+        )
+
+
+def check_environment(text: str) -> None:
+    """Raise FederationError for what is neither one of fl-kit's own, an image, one of the workspace's, nor empty."""
+    image = "/" in text and not any(c.isspace() for c in text)
+    if text and text not in OWN and not image and not REGISTERED.fullmatch(text):
+        raise FederationError(f"environment {text!r} is not known{nearest(text, ENVIRONMENTS)}")
