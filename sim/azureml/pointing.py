@@ -67,8 +67,15 @@ def config(settings: Settings) -> str:
     return json.dumps(names, indent=4) + "\n"
 
 
+ENTERED: list["Pointing"] = []
+"""Those in force in this process, in the order in which they were entered: the last one's variables are set."""
+
+
 class Pointing:
-    """Variables and config.json of a workspace, in force between `enter` and `leave`; what was before is restored."""
+    """Variables and config.json of a workspace, in force between `enter` and `leave`; what was before is restored.
+
+    Several may overlap and end in any order: the one that was entered last of those that are left is in force.
+    """
 
     def __init__(self, variables: Mapping[str, str], config: str) -> None:
         self.variables = dict(variables)
@@ -84,17 +91,33 @@ class Pointing:
             os.environ.pop(name, None)
         os.environ.update(self.variables)
         self._config_before = write_config(self._file, self.config)
+        ENTERED.append(self)
 
     def leave(self) -> None:
-        """Put everything back as it was; nothing happens if it was not entered."""
-        if not self._before:
+        """Put everything back as it was; nothing happens if it was not entered, or has been left."""
+        if self not in ENTERED:
             return
-        for name, value in self._before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-        remove_config(self._file, self.config, self._config_before)
+        place = ENTERED.index(self)
+        later = ENTERED[place + 1 :]
+        del ENTERED[place]
+        if later:  # what it found is what the next one is to put back
+            later[0]._before = self._before
+        else:
+            restore(self._before)
+        heir = next((other for other in later if other._config_before == self.config), None)
+        if heir is not None:  # the file is the next one's
+            heir._config_before = self._config_before
+        else:
+            remove_config(self._file, self.config, self._config_before)
+
+
+def restore(variables: Mapping[str, str | None]) -> None:
+    """Set variables, and unset those that are to be none."""
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def write_config(file: Path, text: str) -> str | None:

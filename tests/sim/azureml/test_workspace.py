@@ -16,7 +16,7 @@ from fl_kit.errors import FederationError
 from sim.azureml import LocalWorkspace
 from sim.azureml.errors import WorkspaceError
 from sim.azureml.lock import Lock
-from sim.azureml.pointing import CONFIG, HIDDEN
+from sim.azureml.pointing import CONFIG, HIDDEN, WRITTEN_BY, Pointing
 from tests.sim.azureml.conftest import two_silos
 
 
@@ -114,6 +114,29 @@ def test_two_workspaces_at_once(in_tmp: Path) -> None:
         assert os.environ["ARM_CLOUD_METADATA_URL"].startswith(one.url)
         assert json.loads(CONFIG.read_text())["workspace_name"] == "one"
         assert computes(one.client()) == ["alpha", "arc-1", "orchestrator"]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (1, 2, 0), (2, 0, 1)])
+@pytest.mark.parametrize("names", [("one", "two", "three"), ("same", "same", "same")])
+def test_workspaces_that_overlap_end_in_any_order(in_tmp: Path, order: tuple[int, ...], names: tuple[str, ...]) -> None:
+    """The one that was begun last of those that are left is in force, and in the end all is as before."""
+    before = dict(os.environ)
+    entered = [
+        Pointing({"ARM_CLOUD_METADATA_URL": f"url {n}", "NO_PROXY": f"{n}"}, json.dumps([WRITTEN_BY, name]))
+        for n, name in enumerate(names)
+    ]
+    for pointing in entered:
+        pointing.enter()
+    left = list(range(3))
+    for number in order:
+        entered[number].leave()
+        entered[number].leave()
+        left.remove(number)
+        if left:
+            assert os.environ["ARM_CLOUD_METADATA_URL"] == f"url {left[-1]}"
+            assert json.loads(CONFIG.read_text()) == [WRITTEN_BY, names[left[-1]]]
+    assert dict(os.environ) == before
+    assert not CONFIG.exists()
 
 
 # The federation.
