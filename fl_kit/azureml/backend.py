@@ -3,7 +3,10 @@
 import platform
 import re
 import secrets
+import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
@@ -60,14 +63,15 @@ class AzureML:
 
         Raises FederationError with every fault that shows without asking the workspace: a party without a place, a
         place of two parties, a path that leads where its party must not read or write. `check` finds more.
-        Raises what the SDK raises if it refuses the job.
+        Raises what the SDK raises if it refuses the job; then there is no run folder.
         """
         plan = job.plan(federation)
         refuse_faults(plan, federation)
         run_id = new_id(job.task.name)
         store = FolderStore.create(self._runs / run_id, job, plan, federation, self._settings())
         submissions = self._submissions(run_id, store)
-        submissions.submit(0)
+        with keeping_only_what_was_sent(submissions):
+            submissions.submit(0)
         return AzureMLRun(submissions).watch()
 
     def attach(self, run_id: str) -> AzureMLRun:
@@ -111,6 +115,25 @@ class AzureML:
             "grace": self.grace,
             "rounds_per_pipeline": self.rounds_per_pipeline,
         }
+
+
+@contextmanager
+def keeping_only_what_was_sent(submissions: Submissions) -> Iterator[None]:
+    """What fails in the block takes the run folder along, unless the workspace has the job or cannot be asked."""
+    try:
+        yield
+    except BaseException as error:
+        run, workspace = submissions.run_id, submissions.workspace
+        try:
+            there = workspace.job(run) is not None
+        except Exception as problem:  # noqa: BLE001 - the error above says what is wrong
+            error.add_note(f"Whether {workspace.name} has the run cannot be told ({problem}): AzureML.attach({run!r})")
+        else:
+            if there:
+                error.add_note(f"The workspace has the run all the same: AzureML.attach({run!r}) follows it")
+            else:
+                shutil.rmtree(submissions.store.folder)
+        raise
 
 
 def refuse_faults(plan: Plan, federation: Federation) -> None:

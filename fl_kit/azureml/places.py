@@ -1,5 +1,6 @@
 """What a workspace must have for every party: a compute and a datastore of its own, ready, and fit for each other."""
 
+import re
 from collections.abc import Iterable, Iterator
 from itertools import combinations
 from typing import Any
@@ -11,6 +12,9 @@ from fl_kit.azureml.locality import locate
 from fl_kit.entries import nearest
 from fl_kit.plan import ORCHESTRATOR
 from fl_kit.silo import Federation, Party, Silo
+
+DATASTORE = re.compile(r"[A-Za-z0-9_]{1,255}")
+"""A datastore's name."""
 
 
 def parties(federation: Federation) -> dict[str, Party]:
@@ -24,6 +28,9 @@ def missing_places(federation: Federation) -> Iterator[Finding]:
         for what in ("compute", "datastore"):
             if not getattr(party, what):
                 yield fault(name, f"it has no {what}", f"name one in its `{what}`")
+        if party.datastore and not DATASTORE.fullmatch(party.datastore):
+            what = f"{party.datastore!r} is no name of a datastore: that has letters, digits and '_' only"
+            yield fault(name, what, "name one of the workspace in its `datastore`, not a path or an address")
         if party.compute.lower() == "serverless":
             cure = "attach a compute that this party alone uses"
             yield fault(name, "its compute is serverless: machines of no party", cure)
@@ -161,7 +168,7 @@ def datastore_findings(federation: Federation, facts: Facts) -> Iterator[Finding
             wanted |= {locate(party.data).datastore}
             if why := facts.asset_fault(party.data):
                 yield fault(name, why, "register the folder as an asset, or mend the name and version")
-        for datastore in sorted(wanted - {""}):
+        for datastore in sorted(filter(DATASTORE.fullmatch, wanted)):
             if datastore.lower() not in facts.datastores:
                 what = f"there is no datastore {datastore!r}{known_names(datastore, known)}"
                 yield fault(name, what, "create it in the workspace, or mend the name")

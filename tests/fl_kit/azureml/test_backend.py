@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fl_kit import Federation, Orchestrator, Silo
+from fl_kit import Federation, Orchestrator, Scaffold, Silo
 from fl_kit.azureml.backend import AzureML, new_id
 from fl_kit.azureml.nodes import BUNDLE
 from fl_kit.azureml.pipeline import Pipeline
@@ -88,6 +88,40 @@ def test_a_place_or_path_of_another_party_is_refused_before_anything_is_written(
     with pytest.raises(FederationError, match=words):
         AzureML(Client(), folder=tmp_path / "runs").start(job(), mixed)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("name", ["a/b", "azureml://datastores/a", "my store", "../x"])
+def test_a_malformed_datastore_is_named_once(tmp_path, silos, name):
+    odd = Federation(silos=(replace(silos["a"], datastore=name), silos["b"]), orchestrator=silos.orchestrator)
+    with pytest.raises(FederationError) as raised:
+        AzureML(Client(), folder=tmp_path / "runs").start(job(rounds=4, strategy=Scaffold()), odd)
+    (line,) = str(raised.value).splitlines()[1:]
+    assert line.startswith(f"  a: {name!r} is no name of a datastore")
+
+
+@pytest.mark.parametrize("there", [False, True, None], ids=["refused", "taken", "silent"])
+def test_a_submission_that_fails_leaves_no_run_folder_unless_the_workspace_may_have_the_run(
+    monkeypatch, tmp_path, silos, there
+):
+    def refuse(*of: Any) -> None:
+        raise ZeroDivisionError("the SDK said no")
+
+    def find(self: Workspace, name: str) -> Any:
+        if there is None:
+            raise OSError("unplugged")
+        return Job(name, {}) if there else None
+
+    monkeypatch.setattr("fl_kit.azureml.submissions.submit", refuse)
+    monkeypatch.setattr(Workspace, "job", find)
+    with pytest.raises(ZeroDivisionError, match="the SDK said no") as raised:
+        AzureML(Client(), folder=tmp_path / "runs").start(job(), silos)
+    left = [path.name for path in (tmp_path / "runs").iterdir()]
+    notes = getattr(raised.value, "__notes__", [])
+    if there is False:
+        assert (left, notes) == ([], [])
+    else:
+        (run,) = left
+        assert f"AzureML.attach({run!r})" in notes[0]
 
 
 def test_all_rounds_are_one_pipeline_named_as_the_run(client, silos, tmp_path):
