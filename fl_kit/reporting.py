@@ -60,18 +60,26 @@ class Reporter:
     separate: bool
 
     @classmethod
-    def of_environment(cls, job: Job, plan: Plan, environ: Mapping[str, str] = os.environ) -> "Reporter":
-        """The reporter that AzureML's variables describe; raises TrackingError if this is no AzureML step."""
+    def of_environment(
+        cls, job: Job, plan: Plan, environ: Mapping[str, str] = os.environ, *, patience: float = 30.0
+    ) -> "Reporter":
+        """The reporter that AzureML's variables describe; raises TrackingError if this is no AzureML step.
+
+        patience  seconds for which it waits for a server that is down
+        """
         missing = [name for name in ("MLFLOW_TRACKING_URI", "AZUREML_ROOT_RUN_ID") if not environ.get(name)]
         if missing:
             raise TrackingError(f"this is no step of AzureML: {' and '.join(missing)} not set")
         token = environ.get("MLFLOW_TRACKING_TOKEN", "")
-        server = MlflowServer(url=environ["MLFLOW_TRACKING_URI"], token=lambda: token)
+        server = MlflowServer(url=environ["MLFLOW_TRACKING_URI"], token=lambda: token, patience=patience)
         silos = len(plan.silos)
         return cls(root=environ["AZUREML_ROOT_RUN_ID"], server=server, plan=plan, separate=crowded(job, silos))
 
-    def tell(self, events: Iterable[Event], *, done: Step | None = None) -> None:
-        """Tell what happened in a step, and that it is done; raises TrackingError if that cannot be told."""
+    def tell(self, events: Iterable[Event], *, done: Step | None = None, at: float | None = None) -> None:
+        """Tell what happened in a step, and that it is done; raises TrackingError if that cannot be told.
+
+        at  when it was done, in seconds since the epoch; now by default
+        """
         events = list(events)
         runs: dict[str, list[dict[str, Any]]] = {self.root: []}
         series = self._series() if self.separate and any(map(is_figure, events)) else {}
@@ -81,7 +89,8 @@ class Reporter:
                 clock = max(int(event.time * 1000), clock + 1)  # their order is the events' order
                 runs.setdefault(series.get(event.party, self.root), []).append(as_metric(event, clock))
         if done is not None and done.party == ORCHESTRATOR:
-            row = {"key": DONE, "value": 1.0, "timestamp": max(int(now() * 1000), clock + 1), "step": self._index(done)}
+            when = max(int((now() if at is None else at) * 1000), clock + 1)
+            row = {"key": DONE, "value": 1.0, "timestamp": when, "step": self._index(done)}
             runs[self.root].append(row)
         notes = [event for event in events if worth_a_note(event)]
         for run, metrics in sorted(runs.items(), key=lambda item: item[0] == self.root):  # "done" comes last of all

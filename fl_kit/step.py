@@ -23,15 +23,20 @@ from pathlib import Path
 
 from fl_kit.bundle import verify
 from fl_kit.door import failed, left_out
-from fl_kit.errors import FlKitError, MessageError, PlanError, StepFailed, TrackingError
-from fl_kit.events import Event, EventLog
+from fl_kit.errors import FlKitError, MessageError, PlanError, StepFailed, StoreError, TrackingError
+from fl_kit.events import Event, EventLog, now
 from fl_kit.execute import Inputs, Outputs, run_step
 from fl_kit.job import Job
 from fl_kit.messages import Memory, State, Update, complete, read, write
 from fl_kit.plan import ORCHESTRATOR, Plan, Step, describe_outputs, round_name
 from fl_kit.protocols import Emit
 from fl_kit.reporting import Reporter
+from fl_kit.untold import Report, read_untold, write_untold
 from fl_kit.workbench import Workbench
+
+PATIENCE, LAST_PATIENCE = 30.0, 300.0
+"""Seconds for which a step waits for a tracking server that is down; the second, if nobody can tell its figures after
+it."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -81,7 +86,7 @@ def run(options: argparse.Namespace) -> None:
         if options.events and first:
             log.flush()
         if options.report and first:
-            tell(job, plan, [*log.read(), *told], done)
+            tell(job, plan, step, [*log.read(), *told], done, inputs.get("state", ""), outputs.get("state", ""))
 
 
 def silent(text: str) -> None:
@@ -96,12 +101,41 @@ def is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def tell(job: Job, plan: Plan, events: Iterable[Event], done: Step | None) -> None:
-    """Report what happened; a step whose figures cannot be told says so in its log, and has not failed for that."""
+def tell(job: Job, plan: Plan, step: Step, events: Iterable[Event], done: Step | None, before: str, after: str) -> None:
+    """Report what happened; a step whose figures cannot be told says so in its log, and has not failed for that.
+
+    before, after  the folders of the states that the orchestrator's step reads and makes: what could not be told
+                   travels with the state, until a step finds the tracking server there again
+    """
+    combines = step.party == ORCHESTRATOR
+    travels = done is not None and any(
+        other.party == ORCHESTRATOR and other.inputs.get("state") == f"{step.id}:state" for other in plan.steps
+    )
+    reports = [Report(step=step.id, time=now(), events=tuple(events))]
     try:
-        Reporter.of_environment(job, plan).tell(events, done=done)
+        reports[:0] = read_untold(before) if before and combines else []
+    except StoreError as error:
+        print(f"What an earlier step could not tell is lost: {error}", file=sys.stderr)
+    try:
+        last = combines and done is not None and not travels
+        reporter = Reporter.of_environment(job, plan, patience=LAST_PATIENCE if last else PATIENCE)
+        for report in reports:
+            made_by = done if report.step == step.id else plan.by_id.get(report.step)
+            reporter.tell(report.events, done=made_by, at=report.time)
     except TrackingError as error:
         print(f"What happened in this step could not be told to MLflow: {error}", file=sys.stderr)
+        if travels:
+            leave_to_the_next(after, reports)
+
+
+def leave_to_the_next(state: str, reports: Iterable[Report]) -> None:
+    """Put what could not be told beside the state."""
+    try:
+        write_untold(state, reports)
+    except StoreError as error:
+        print(f"Nor can a later step: {error}", file=sys.stderr)
+    else:
+        print("The orchestrator's next step will try to.", file=sys.stderr)
 
 
 def attempts(job: Job, step: Step, inputs: Mapping[str, str], options: argparse.Namespace, emit: Emit) -> Outputs:

@@ -9,11 +9,11 @@ import pytest
 
 # A new module joins its row here. A name is one of fl_kit's unless it says sim; a package's stands for all in it.
 ROWS = {
-    0: "errors files table picture randomness tensors events yaml_lines entries schedules",
+    0: "errors files table picture randomness tensors events yaml_lines entries schedules party_forms",
     1: "messages silo silo_facts plan source components metrics task model_state batches protocols",
     2: "local standardize strategies aggregators transforms privacy vertical",
     3: "store channel tracking job review bundle workbench context "
-    "door figures run_handle execute step history silo_environment mlflow_rest reporting",
+    "door figures run_handle execute step history silo_environment mlflow_rest reporting untold",
     4: "azureml sim",
     5: "watcher chart magics widgets regression",
 }

@@ -78,6 +78,11 @@ class Feed:
             found += self._phases_done(self.last - 1, self.end_time)
         return in_order(found)
 
+    def silent_rounds(self) -> list[int]:
+        """The rounds that are done, though their step of the orchestrator could not say so, nor any after it."""
+        told = {step for key, step in self._seen if key == DONE}
+        return sorted({self.phases[i].round for i in range(self.first, self.done + 1) if i not in told})
+
     def _beginning(self, info: Mapping[str, Any]) -> Iterator[Event]:
         if not self._began and info.get("start_time") and info["status"] not in ("SCHEDULED", "PENDING"):
             self._began = True

@@ -199,6 +199,9 @@ class AzureMLRun(RunHandle):
             self._events.extend(self._explained(found, submission, before))
             if not feed.ended:
                 self._pause(patience)
+        if lost := feed.silent_rounds():
+            which = ", ".join(map(str, lost))
+            self._tell(NOTE, feed.end_time, f"figures are missing: the steps of round {which} could not reach MLflow")
         return feed
 
     def _asked(self, ask: Callable[[], Answer], patience: Patience) -> Answer:
