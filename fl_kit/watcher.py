@@ -1,13 +1,14 @@
 """`watch(run)`: the convergence of a run, live in the cell or in the terminal."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Generic, Protocol, TypeVar
 
 from fl_kit.chart.curves import Fold
 from fl_kit.chart.frontend import front_end
+from fl_kit.chart.look import look_of
 from fl_kit.chart.views import View, view_for
-from fl_kit.errors import FlKitError, Stopped
+from fl_kit.errors import Stopped
 from fl_kit.events import Event, now
 
 SHORTEST = 0.1
@@ -51,7 +52,14 @@ class Interrupted(Stopped):
         return [f"Stopped: {self}"]
 
 
-def watch(run: R, *, metrics: tuple[str, ...] | None = None) -> R:
+def watch(
+    run: R,
+    *,
+    metrics: tuple[str, ...] | None = None,
+    log: bool = False,
+    target: Mapping[str, float] | None = None,
+    reference: Mapping[str, Mapping[str, float]] | None = None,
+) -> R:
     """Show a run until it ends; gives the run itself.
 
     In a notebook the curves are drawn in place, at most ten times a second and for at most a quarter of
@@ -59,24 +67,18 @@ def watch(run: R, *, metrics: tuple[str, ...] | None = None) -> R:
     line at the end; in a terminal, a progress line. `FL_KIT_DISPLAY=live|static|text` overrules that.
     A run can be watched from any moment on, more than once, and when it has ended.
 
-    metrics  which to draw, two a row; by default "loss" and the first other metric of the global model
+    metrics    which to draw, two a row; by default "loss" and the first other metric of the global model
+    log        logarithmic axes of values; values of 0 or less are counted, not drawn
+    target     metric → the value to reach; by default that of the job's own stop rule, if it has one
+    reference  metric → label → value: level lines to compare with, such as `Comparison.reference`
 
     An interrupt stops the run cleanly, completes the picture and raises Stopped; a second one gives up
-    at once. Raises what the run raised, after its picture, and FlKitError for metrics that are no names.
+    at once. Raises what the run raised, after its picture, and FlKitError for a look that makes no sense.
 
-    >>> run = watch(job.run(federation, on=InProcess()))  # doctest: +SKIP
+    >>> run = watch(job.run(federation, on=InProcess()), target={"auc": 0.9})  # doctest: +SKIP
     """
-    view = view_for(front_end(), run.id, checked(metrics))
-    return Watcher(run, view).until_the_end()
-
-
-def checked(metrics: object) -> tuple[str, ...] | None:
-    """The metrics to draw, or None for the default; raises FlKitError for anything but names."""
-    if metrics is None:
-        return None
-    if not isinstance(metrics, tuple | list) or not metrics or not all(isinstance(name, str) for name in metrics):
-        raise FlKitError(f'metrics is a tuple of names such as ("loss", "auc"), not {metrics!r}')
-    return tuple(metrics)
+    look = look_of(metrics=metrics, log=log, target=target, reference=reference)
+    return Watcher(run, view_for(front_end(), run.id, look)).until_the_end()
 
 
 class Watcher(Generic[R]):
@@ -106,11 +108,28 @@ class Watcher(Generic[R]):
             if not interrupted:
                 raise
         finally:
-            self._take()
-            self._view.finish(self._fold.curves(), now())
+            self.finish()
         if interrupted:
             raise Interrupted(f"run {self._run.id} was stopped on request; what is done stays usable")
         return self._run
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run has ended: there is nothing more to come."""
+        return self._run.status in ENDED
+
+    def step(self, *, redraw: bool = False) -> float:
+        """Draw if anything happened, or `redraw` asks for it; gives the seconds until the next step."""
+        start = self._clock()
+        if self._take() or redraw or start - self._drawn >= IDLE:
+            self._view.update(self._fold.curves(), now())
+            self._drawn = start
+        return max(SHORTEST, (SHARE - 1) * (self._clock() - start))
+
+    def finish(self) -> None:
+        """Complete the picture."""
+        self._take()
+        self._view.finish(self._fold.curves(), now())
 
     def _follow(self) -> bool:
         """Draw until the run has ended; whether an interrupt ended it."""
@@ -123,12 +142,8 @@ class Watcher(Generic[R]):
         return False
 
     def _draw_until_ended(self) -> None:
-        while self._run.status not in ENDED:
-            start = self._clock()
-            if self._take() or start - self._drawn >= IDLE:
-                self._view.update(self._fold.curves(), now())
-                self._drawn = start
-            self._pause(max(SHORTEST, (SHARE - 1) * (self._clock() - start)))
+        while not self.ended:
+            self._pause(self.step())
 
     def _take(self) -> bool:
         """Fold in what happened since; whether anything did."""
@@ -139,5 +154,5 @@ class Watcher(Generic[R]):
     def _pause(self, seconds: float) -> None:
         """Sleep, but not past the end of the run."""
         end = self._clock() + seconds
-        while (left := end - self._clock()) > 0 and self._run.status not in ENDED:
+        while (left := end - self._clock()) > 0 and not self.ended:
             self._sleep(min(left, SLICE))

@@ -48,6 +48,11 @@ class Comparison(Shown):
         """The silos, in silo order."""
         return tuple(way for way in self.values if way not in (FEDERATED, CENTRALISED, ALONE))
 
+    @property
+    def reference(self) -> dict[str, dict[str, float]]:
+        """The baselines as lines to compare with: `watch(run, reference=comparison.reference)`."""
+        return {self.metric: {way: statistics.fmean(self.values[way]) for way in (CENTRALISED, ALONE)}}
+
     def gain(self, over: str) -> tuple[float, float]:
         """By how much the federation is better than another way: (mean, half-width of its 95 % interval).
 

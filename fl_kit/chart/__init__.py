@@ -1,5 +1,6 @@
 """Pictures of convergence: events → `Curves` → `Scene` → SVG or PNG.
 
+look     which metrics, on which axis, beside which lines
 curves   the fold of events into what a picture shows
 words    the same in words: progress line, summary, description
 scene    drawing primitives        scale, labels, axes   where things go

@@ -1,11 +1,12 @@
 """The frame of a panel: its scales, its grid and its axis of rounds."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fl_kit.chart.curves import Curves
 from fl_kit.chart.labels import width
-from fl_kit.chart.scale import Scale, finite, round_ticks, tick_text, ticks, value_range
+from fl_kit.chart.look import Look
+from fl_kit.chart.scale import Scale, finite, log_ticks, round_ticks, tick_texts, ticks, value_range
 from fl_kit.chart.scene import GREY, Item, Line, Text
 
 KEY = 18.0
@@ -42,37 +43,56 @@ class Axes:
     steps: tuple[float, ...]
 
 
-def axes(curves: Curves, metric: str, frame: Frame) -> Axes | None:
-    """The panel's scales; None while no value of the metric is known."""
+def axes(curves: Curves, metric: str, frame: Frame, look: Look) -> Axes | None:
+    """The panel's scales; None while no value of the metric is known.
+
+    A logarithmic axis leaves out what is not above 0; where nothing is, the axis is linear after all.
+    """
     parties = curves.series.get(metric, {})
     federation = finite(curves.of(metric))
     silos = [value for silo in curves.silos for value in finite(parties.get(silo, ()))]
     if not federation and not silos:
         return None
+    lines = list(constants(curves, metric, look).values())
+    log = look.log and (any(value > 0 for value in federation) or any(value > 0 for value in silos))
+    if log:
+        federation, silos, lines = ([v for v in values if v > 0] for values in (federation, silos, lines))
     low, high = value_range(silos, federation)
-    steps = tuple(ticks(low, high))
+    low, high = min([low, *lines]), max([high, *lines])
+    steps = tuple(log_ticks(low, high) if log else ticks(low, high))
     first = curves.first_round(metric)
     last = max(curves.total, *(len(series) - 1 for series in parties.values()), first + 1)
     return Axes(
         x=Scale(low=first, high=last, start=frame.left, end=frame.right),
-        y=Scale(low=steps[0], high=steps[-1], start=frame.bottom, end=frame.top),
+        y=Scale(low=steps[0], high=steps[-1], start=frame.bottom, end=frame.top, log=log),
         first=first,
         last=last,
         steps=steps,
     )
 
 
+def constants(curves: Curves, metric: str, look: Look) -> dict[str, float]:
+    """What is drawn level beside the curves: the target, and the baselines by their labels."""
+    targets = curves.target if look.target is None else look.target
+    target = {"target": targets[metric]} if metric in targets else {}
+    return {**target, **look.reference.get(metric, {})}
+
+
 def grid(scales: Axes, frame: Frame, labels: Sequence[Text] = ()) -> list[Item]:
     """Horizontal lines with their values, and the axis of rounds; lines make room for the labels they meet."""
     items: list[Item] = []
-    for value in scales.steps:
+    style = Line(points=(), colour=GREY, width=1, opacity=0.25)
+    for value, text in zip(scales.steps, tick_texts(scales.steps, log=scales.y.log), strict=True):
         y = scales.y(value)
-        met = [label for label in labels if abs(label.y - 4 - y) < label.size * 0.7]
-        for start, end in free(frame.left, frame.right, met):
-            items.append(Line(points=((start, y), (end, y)), colour=GREY, width=1, opacity=0.25))
-        text = tick_text(value, scales.steps[1] - scales.steps[0])
+        items += level(y, frame, labels, style)
         items.append(Text(x=frame.left - 8, y=y + 4, text=text, anchor="end"))
     return [*items, *round_axis(scales.x, scales.first, scales.last, frame)]
+
+
+def level(y: float, frame: Frame, labels: Sequence[Text], style: Line) -> list[Item]:
+    """A line across the plot that makes room for the labels it meets."""
+    met = [label for label in labels if abs(label.y - 4 - y) < label.size * 0.7]
+    return [replace(style, points=((start, y), (end, y))) for start, end in free(frame.left, frame.right, met)]
 
 
 def free(start: float, end: float, labels: Sequence[Text]) -> list[tuple[float, float]]:

@@ -12,6 +12,9 @@ from fl_kit.events import Event
 HIDDEN = frozenset({"train_loss", "update_norm"})
 """Metrics that are drawn only on request: they describe training, not the global model."""
 
+PARTS = ("compute", "wait", "transfer")
+"""What a round's seconds may be split into."""
+
 Series = tuple[float, ...]
 """A party's values by round, from round 0; NaN where there is none."""
 
@@ -36,6 +39,8 @@ class Curves:
     seconds   how long each round took, the last ones last
     since     time of the last start or end of a round, in seconds since the epoch
     left      silo → the last round it was left out of
+    target    metric → the value at which the run's own rule stops it
+    split     what the last rounds' seconds went into, such as "compute": median over the last five; if known
     status    "waiting", "running", "completed", "stopped" or "failed"
     message   why the run failed, else the last note
     """
@@ -49,6 +54,8 @@ class Curves:
     since: float = 0.0
     failures: tuple[Failure, ...] = ()
     left: Mapping[str, int] = field(default_factory=dict)
+    target: Mapping[str, float] = field(default_factory=dict)
+    split: Mapping[str, float] = field(default_factory=dict)
     status: str = "waiting"
     message: str = ""
 
@@ -119,6 +126,7 @@ class Fold:
         self._failures: list[Failure] = []
         self._left: dict[str, int] = {}
         self._seconds: list[float] = []
+        self._split: dict[str, list[float]] = {}
         self._facts: dict[str, Any] = {}
         self.count = 0
         self.add(events)
@@ -144,6 +152,7 @@ class Fold:
             seconds=tuple(self._seconds),
             failures=tuple(self._failures),
             left=dict(self._left),
+            split={name: median(spent[-5:]) for name, spent in self._split.items()},
             **self._facts,
         )
 
@@ -165,8 +174,7 @@ class Fold:
                 self._facts["since"] = event.time
             case e.ROUND_COMPLETED:
                 self._facts |= {"done": event.round, "since": event.time}
-                if "seconds" in value:
-                    self._seconds.append(float(value["seconds"]))
+                self._time(value)
             case e.STEP_FAILED:
                 what = f"{value.get('step', 'a step')} failed: {value.get('kind', '')}: {value.get('message', '')}"
                 self._failures.append(Failure(round=event.round, silo=event.party, words=what))
@@ -180,10 +188,19 @@ class Fold:
             case e.NOTE:
                 self._facts["message"] = str(event.value)
 
+    def _time(self, value: dict[str, Any]) -> None:
+        if "seconds" in value:
+            self._seconds.append(float(value["seconds"]))
+        for name in (name for name in PARTS if name in value):
+            self._split.setdefault(name, []).append(float(value[name]))
+
     def _start(self, event: Event, value: dict[str, Any]) -> None:
         self._facts |= {"status": "running", "since": event.time, "message": ""}
         self._facts |= {"total": int(value["rounds"])} if "rounds" in value else {}
         self._facts |= {"strategy": str(value["strategy"])} if "strategy" in value else {}
+        rule = value.get("stop") or {}
+        if isinstance(rule.get("value"), float | int):
+            self._facts["target"] = {str(rule["metric"]): float(rule["value"])}
         for name in value.get("silos", ()):
             self._silos.setdefault(str(name))
         for name in value.get("metrics", ()):  # in the task's order, whatever the order of the figures

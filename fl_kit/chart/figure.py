@@ -6,6 +6,7 @@ from functools import singledispatch
 from typing import TYPE_CHECKING, Literal
 
 from fl_kit.chart.scene import Area, Box, Line, Mark, Scene, Text
+from fl_kit.picture import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -19,13 +20,9 @@ SHARPNESS = 2
 
 
 def to_figure(scene: Scene) -> "Figure":
-    """The scene on one axis that fills a transparent figure, with an Agg canvas attached."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
+    """The scene on one axis that fills a transparent figure, which a notebook shows by itself."""
     size = (scene.width / PIXELS_PER_INCH, scene.height / PIXELS_PER_INCH)
-    figure = Figure(figsize=size, dpi=PIXELS_PER_INCH * SHARPNESS, facecolor="none")
-    FigureCanvasAgg(figure)
+    figure = new_figure(*size, dpi=PIXELS_PER_INCH * SHARPNESS, facecolor="none")
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, scene.width), ylim=(scene.height, 0))
     axes.set_axis_off()
     for rank, item in enumerate(scene.items):

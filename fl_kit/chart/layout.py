@@ -5,6 +5,7 @@ import math
 from fl_kit.chart.axes import Frame
 from fl_kit.chart.curves import Curves
 from fl_kit.chart.labels import cut
+from fl_kit.chart.look import Look
 from fl_kit.chart.panel import MOST_LINES, panel
 from fl_kit.chart.scene import BLUE, GREY, VERMILION, Box, Item, Scene, Text
 from fl_kit.chart.small import height, small_panels
@@ -16,34 +17,34 @@ PANEL = 286
 AXIS = 50
 """Left of a plot: room for its numbers."""
 BAR = 8
+PLAIN = Look()
 
 
-def picture(curves: Curves, metrics: tuple[str, ...] | None = None, now: float = 0.0) -> Scene:
+def picture(curves: Curves, look: Look = PLAIN, now: float = 0.0) -> Scene:
     """The convergence picture of a run.
 
-    metrics  which to draw, two a row; by default the loss and the first other metric there is
-    now      seconds since the epoch, for the time that is left; not needed once the run has ended
+    now  seconds since the epoch, for the time that is left; not needed once the run has ended
     """
-    chosen = metrics or curves.metrics
-    items = header(curves, chosen, now)
-    rows = math.ceil(len(chosen) / 2)
+    chosen = look.metrics or curves.metrics
+    items = header(curves, chosen, now) if look.header else []
+    top = HEADER if look.header else 0
     for i, metric in enumerate(chosen):
-        items += panel(curves, metric, frame(i, len(chosen)))
-    total = HEADER + rows * PANEL
+        items += panel(curves, metric, frame(i, len(chosen), top), look)
+    total = top + math.ceil(len(chosen) / 2) * PANEL
     if len(curves.silos) > MOST_LINES:
-        items += small_panels(curves, chosen[0], 6, total, WIDTH - 12)
+        items += small_panels(curves, chosen[0], 6, total, WIDTH - 12, look)
         total += height(len(curves.silos))
     return Scene(width=WIDTH, height=total, items=tuple(items), description=description(curves, chosen))
 
 
-def frame(i: int, panels: int) -> Frame:
+def frame(i: int, panels: int, top: int) -> Frame:
     """The plot of panel `i`: the whole width for a single one, else half of it."""
     wide = panels == 1
     labels = 200.0 if wide else 180.0
     space = WIDTH if wide else WIDTH / 2
     return Frame(
         left=(0 if wide else (i % 2) * space) + AXIS,
-        top=HEADER + (i // 2) * PANEL + 30,
+        top=top + (i // 2) * PANEL + 30,
         width=space - AXIS - labels,
         height=PANEL - 30 - 46,
         labels=labels,

@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 
-from fl_kit.chart.axes import KEY, Axes, Frame, axes, grid, round_axis
+from fl_kit.chart.axes import KEY, Axes, Frame, axes, constants, grid, level, round_axis
 from fl_kit.chart.curves import Curves, Series, best, latest
 from fl_kit.chart.labels import BOLD, shorten, spread, width
+from fl_kit.chart.look import Look
 from fl_kit.chart.scale import POINTS, Scale, finite, quantile, thin
 from fl_kit.chart.scene import GREY, INK, SILO_COLOURS, SKY, VERMILION, Area, Item, Line, Mark, Point, Text
-from fl_kit.chart.words import figure, standing
+from fl_kit.chart.words import count, figure, standing
 
 MOST_LINES = 8
 """More silos than this are drawn as bands: more lines cannot be told apart."""
@@ -31,22 +32,25 @@ class Label:
     bold: bool = False
 
 
-def panel(curves: Curves, metric: str, frame: Frame) -> list[Item]:
+def panel(curves: Curves, metric: str, frame: Frame, look: Look) -> list[Item]:
     """The primitives of one panel."""
     title = Text(
         x=frame.left, y=frame.top - 14, text=shorten(metric, frame.width * 0.48, 12 * BOLD), size=12, bold=True
     )
-    scales = axes(curves, metric, frame)
+    scales = axes(curves, metric, frame, look)
     if scales is None:
         return [title, *empty(curves, metric, frame)]
     few = len(curves.silos) <= MOST_LINES
     silos = silo_lines(curves, metric, scales) if few else bands(curves, metric, scales)
     federation = Line(points=(), colour=VERMILION, width=3)
     drawn, label = curve(curves.of(metric), scales, federation, "federation", bold=True)
-    labelled = end_labels([*silos[1], *label], frame)
-    lines = grid(scales, frame, [item for item in labelled if isinstance(item, Text)])
+    fixed = fixed_labels(curves, metric, scales, look)
+    labelled = end_labels([*silos[1], *label, *at_the_end(fixed, [*silos[1], *label], frame)], frame)
+    texts = [item for item in labelled if isinstance(item, Text)]
+    lines = [*grid(scales, frame, texts), *(part for each in fixed for part in across(each, frame, texts))]
     items = [title, *lines, *silos[0], *drawn, *failure_marks(curves, scales, frame)]
-    return [*items, *best_mark(curves, metric, scales, frame), *labelled]
+    note = log_note(curves, metric, scales, frame) if look.log else []
+    return [*items, *best_mark(curves, metric, scales, frame), *note, *labelled]
 
 
 def empty(curves: Curves, metric: str, frame: Frame) -> list[Item]:
@@ -65,11 +69,15 @@ def pieces(series: Series, scales: Axes, most: int = POINTS) -> list[list[Point]
     """A series as unbroken stretches of points."""
     found: list[list[Point]] = [[]]
     for r, value in thin(series, scales.last + 1, most):
-        if r < scales.first or not math.isfinite(value):
+        if r < scales.first or not drawable(value, scales):
             found.append([])
         else:
             found[-1].append((scales.x(r), scales.y(value)))
     return [piece for piece in found if piece]
+
+
+def drawable(value: float, scales: Axes) -> bool:
+    return math.isfinite(value) and (value > 0 or not scales.y.log)
 
 
 def stretch(piece: list[Point], style: Line) -> Item:
@@ -115,8 +123,9 @@ def bands(curves: Curves, metric: str, scales: Axes) -> tuple[list[Item], list[L
     if told := curves.of(metric):
         del by_round[len(told) :]  # a round that has not come in from every silo yet
     chosen = [*by_round[scales.first : -1 : step], *by_round[-1:]]
-    columns = [(r, ordered) for r, values in chosen if (ordered := sorted(finite(values)))]
-    ranked = standing(curves, metric)
+    shown = [(r, [value for value in values if drawable(value, scales)]) for r, values in chosen]
+    columns = [(r, ordered) for r, values in shown if (ordered := sorted(finite(values)))]
+    ranked = [(silo, value) for silo, value in standing(curves, metric) if drawable(value, scales)]
     if not ranked or not columns:
         return [], []
     items: list[Item] = [band(columns, scales, 0.0, 0.22), band(columns, scales, 0.25, 0.4)]
@@ -135,10 +144,45 @@ def band(columns: Sequence[tuple[int, list[float]]], scales: Axes, share: float,
     return Area(points=(*upper, *lower[::-1]), colour=SKY, opacity=opacity)
 
 
+def fixed_labels(curves: Curves, metric: str, scales: Axes, look: Look) -> list[Label]:
+    """The target and the baselines, as labels whose `end` is on their own line."""
+    styles = {"target": Line(points=(), colour=VERMILION, width=1.2, dash=(7.0, 4.0))}
+    baseline = Line(points=(), colour=INK, width=1.2, dash=(2.0, 3.0))
+    return [
+        Label(end=(0.0, scales.y(value)), name=name, value=figure(value), line=styles.get(name, baseline))
+        for name, value in constants(curves, metric, look).items()
+        if drawable(value, scales)
+    ]
+
+
+def at_the_end(fixed: Sequence[Label], labels: Sequence[Label], frame: Frame) -> list[Label]:
+    """The labels of level lines, in the column where the others stand."""
+    x = max((label.end[0] for label in labels), default=frame.left)
+    return [replace(label, end=(x, label.end[1])) for label in fixed]
+
+
+def across(label: Label, frame: Frame, texts: Sequence[Text]) -> list[Item]:
+    assert label.line is not None
+    return level(label.end[1], frame, texts, label.line)
+
+
+def log_note(curves: Curves, metric: str, scales: Axes, frame: Frame) -> list[Item]:
+    """What a logarithmic axis cannot show, in words above the plot; nothing where it shows all."""
+    if not scales.y.log:
+        words = "no value above 0: linear"
+    else:
+        parties = curves.series.get(metric, {})
+        lacking = sum(value <= 0 for series in parties.values() for value in finite(series))
+        if not lacking:
+            return []
+        words = f"{count(lacking, 'value')} ≤ 0 not shown"
+    return [Text(x=frame.right + 12, y=frame.top - 14, text=words, size=10)]
+
+
 def best_mark(curves: Curves, metric: str, scales: Axes, frame: Frame) -> list[Item]:
     """A diamond on the federation's best round, and its value in the panel's title row."""
     at, value = best(metric, curves.of(metric))
-    if at < scales.first:
+    if at < scales.first or not drawable(value, scales):
         return []
     text = f"best {figure(value)} in round {at}"
     x, y = frame.right, frame.top - 14

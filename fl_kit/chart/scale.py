@@ -14,15 +14,22 @@ POINTS = 240
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scale:
-    """A linear map from [low, high] to pixels [start, end]; values outside stay on the edge."""
+    """A map from [low, high] to pixels [start, end], linear or logarithmic; values outside stay on the edge.
+
+    A logarithmic one needs 0 < low, and is asked for positive values only.
+    """
 
     low: float
     high: float
     start: float
     end: float
+    log: bool = False
 
     def __call__(self, value: float) -> float:
-        share = (value - self.low) / (self.high - self.low)
+        if self.log:
+            share = math.log(value / self.low) / math.log(self.high / self.low)
+        else:
+            share = (value - self.low) / (self.high - self.low)
         return self.start + min(max(share, 0.0), 1.0) * (self.end - self.start)
 
 
@@ -40,6 +47,29 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
     return [round_to(i * step, step) for i in range(first, last + 1)]
 
 
+def log_ticks(low: float, high: float, most: int = 7) -> list[float]:
+    """Round numbers that enclose [low, high], 0 < low, for a logarithmic axis.
+
+    Where they lie within a few times of one another the ticks are even in value, beyond that in proportion.
+
+    >>> log_ticks(0.013, 0.88)
+    [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0]
+    >>> log_ticks(0.4, 0.9)
+    [0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+    """
+    if high <= 3 * low:
+        return [tick for tick in ticks(low, high) if tick > 0]
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    for marks in ((1.0, 2.0, 5.0), (1.0, 3.0), (1.0,)):
+        every = [round_to(m * 10.0**power, 10.0**power) for power in range(first, last + 1) for m in marks]
+        above = next(i for i, tick in enumerate(every) if tick >= high * (1 - 1e-9))
+        below = next(i for i in range(len(every) - 1, -1, -1) if every[i] <= low * (1 + 1e-9))
+        if above - below < most:
+            return every[below : above + 1]
+    step = math.ceil((last - first) / (most - 1))
+    return [10.0**power for power in range(first, last + step, step)]
+
+
 def nice(step: float) -> float:
     """The least of 1, 2, 2.5, 5 × 10^n that is not below `step`."""
     power = 10.0 ** math.floor(math.log10(step))
@@ -48,6 +78,13 @@ def nice(step: float) -> float:
 
 def round_to(value: float, step: float) -> float:
     return round(value, max(0, 2 - math.floor(math.log10(step)))) + 0.0
+
+
+def tick_texts(steps: Sequence[float], *, log: bool) -> list[str]:
+    """The ticks' numbers: on a logarithmic axis each with its own decimals, else all with as many."""
+    if log and steps[-1] > 3 * steps[0]:
+        return [tick_text(value, 10.0 ** math.floor(math.log10(value) + 1e-9)) for value in steps]
+    return [tick_text(value, steps[1] - steps[0]) for value in steps]
 
 
 def tick_text(value: float, step: float) -> str:

@@ -5,6 +5,7 @@ import math
 from fl_kit.chart.axes import Axes, Frame, axes
 from fl_kit.chart.curves import Curves, latest, lower_is_better
 from fl_kit.chart.labels import shorten, width
+from fl_kit.chart.look import Look
 from fl_kit.chart.panel import pieces, stretch
 from fl_kit.chart.scale import Scale
 from fl_kit.chart.scene import BLUE, GREY, INK, VERMILION, Box, Item, Line, Text
@@ -24,7 +25,7 @@ def height(silos: int) -> int:
     return HEAD + ROW * math.ceil(min(silos, MOST_PANELS) / COLUMNS)
 
 
-def small_panels(curves: Curves, metric: str, left: float, top: float, total: float) -> list[Item]:
+def small_panels(curves: Curves, metric: str, left: float, top: float, total: float, look: Look) -> list[Item]:
     """A headed grid of at most twelve panels, `total` pixels wide."""
     ranked = worst_first(curves, metric)
     more = len(ranked) - MOST_PANELS
@@ -35,7 +36,7 @@ def small_panels(curves: Curves, metric: str, left: float, top: float, total: fl
         Text(x=left + total, y=top + 8, text=sign, size=10.5, anchor="end"),
     ]
     pitch = (total + 8) / COLUMNS
-    scales = axes(curves, metric, Frame(left=0, top=0, width=1, height=1, labels=0))
+    scales = axes(curves, metric, Frame(left=0, top=0, width=1, height=1, labels=0), look)
     for i, (silo, value) in enumerate(ranked[:MOST_PANELS]):
         frame = Frame(
             left=left + (i % COLUMNS) * pitch,
@@ -73,7 +74,7 @@ def one(curves: Curves, metric: str, silo: str, value: float, scales: Axes | Non
 def inset(scales: Axes, frame: Frame) -> Axes:
     """The same axes a little inside the box."""
     x = Scale(low=scales.x.low, high=scales.x.high, start=frame.left + 4, end=frame.right - 4)
-    y = Scale(low=scales.y.low, high=scales.y.high, start=frame.bottom - 4, end=frame.top + 4)
+    y = Scale(low=scales.y.low, high=scales.y.high, start=frame.bottom - 4, end=frame.top + 4, log=scales.y.log)
     return Axes(x=x, y=y, first=scales.first, last=scales.last, steps=scales.steps)
 
 

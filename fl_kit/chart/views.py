@@ -9,11 +9,10 @@ from fl_kit.chart.curves import Curves
 from fl_kit.chart.figure import to_png
 from fl_kit.chart.frontend import FrontEnd
 from fl_kit.chart.layout import picture
+from fl_kit.chart.look import Look
 from fl_kit.chart.scene import Scene
 from fl_kit.chart.svg import to_svg
 from fl_kit.chart.words import progress_line, summary_line
-
-Metrics = tuple[str, ...] | None
 
 
 class View(Protocol):
@@ -24,33 +23,33 @@ class View(Protocol):
     def finish(self, curves: Curves, now: float) -> None: ...
 
 
-def view_for(front_end: FrontEnd, run_id: str, metrics: Metrics) -> View:
+def view_for(front_end: FrontEnd, run_id: str, look: Look) -> View:
     """The view for a front end."""
     match front_end:
         case "live":
-            return LiveView(run_id, metrics)
+            return LiveView(run_id, look)
         case "static":
-            return StaticView(run_id, metrics)
+            return StaticView(run_id, look)
         case "text":
-            return TextView(run_id, metrics)
+            return TextView(run_id, look)
 
 
 class LiveView:
     """A notebook: one output, updated in place; at the end a picture that needs neither kernel nor trust."""
 
-    def __init__(self, run_id: str, metrics: Metrics) -> None:
+    def __init__(self, run_id: str, look: Look) -> None:
         self._run_id = run_id
-        self._metrics = metrics
+        self.look = look
         self._handle: Any = None
 
     def update(self, curves: Curves, now: float) -> None:
-        scene = picture(curves, self._metrics, now)
-        words = progress_line(curves, self._metrics or curves.metrics, now)
+        scene = picture(curves, self.look, now)
+        words = progress_line(curves, self.look.metrics or curves.metrics, now)
         self._show({"text/html": live_html(curves, scene, words), "text/plain": words})
 
     def finish(self, curves: Curves, now: float) -> None:
-        summary = summary_line(self._run_id, curves, self._metrics or curves.metrics, now)
-        self._show(*final_bundle(picture(curves, self._metrics, now), summary))
+        summary = summary_line(self._run_id, curves, self.look.metrics or curves.metrics, now)
+        self._show(*final_bundle(picture(curves, self.look, now), summary))
 
     def _show(self, data: dict[str, str], metadata: dict[str, Any] | None = None) -> None:
         from IPython.display import display
@@ -64,9 +63,9 @@ class LiveView:
 class StaticView:
     """A notebook that nobody watches: one picture and one line at the end."""
 
-    def __init__(self, run_id: str, metrics: Metrics) -> None:
+    def __init__(self, run_id: str, look: Look) -> None:
         self._run_id = run_id
-        self._metrics = metrics
+        self.look = look
 
     def update(self, curves: Curves, now: float) -> None:
         pass
@@ -74,8 +73,8 @@ class StaticView:
     def finish(self, curves: Curves, now: float) -> None:
         from IPython.display import display
 
-        summary = summary_line(self._run_id, curves, self._metrics or curves.metrics, now)
-        data, metadata = final_bundle(picture(curves, self._metrics, now), summary)
+        summary = summary_line(self._run_id, curves, self.look.metrics or curves.metrics, now)
+        data, metadata = final_bundle(picture(curves, self.look, now), summary)
         display(data, metadata=metadata, raw=True)  # type: ignore[no-untyped-call]
         sys.stdout.write(summary + "\n")
 
@@ -86,22 +85,22 @@ class TextView:
     A stream that is no terminal (a log file) gets the summary alone.
     """
 
-    def __init__(self, run_id: str, metrics: Metrics, stream: TextIO | None = None) -> None:
+    def __init__(self, run_id: str, look: Look, stream: TextIO | None = None) -> None:
         self._run_id = run_id
-        self._metrics = metrics
+        self.look = look
         self._stream = stream or sys.stderr
         self._length = 0
 
     def update(self, curves: Curves, now: float) -> None:
         if self._stream.isatty():
-            self._rewrite(progress_line(curves, self._metrics or curves.metrics, now))
+            self._rewrite(progress_line(curves, self.look.metrics or curves.metrics, now))
 
     def finish(self, curves: Curves, now: float) -> None:
         if self._length:
             self._rewrite("")
             self._stream.write("\r")
             self._stream.flush()
-        sys.stdout.write(summary_line(self._run_id, curves, self._metrics or curves.metrics, now) + "\n")
+        sys.stdout.write(summary_line(self._run_id, curves, self.look.metrics or curves.metrics, now) + "\n")
 
     def _rewrite(self, line: str) -> None:
         self._stream.write("\r" + line.ljust(self._length))

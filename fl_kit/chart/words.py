@@ -72,7 +72,8 @@ def figures(curves: Curves, metrics: tuple[str, ...]) -> list[str]:
 def time_line(curves: Curves, now: float) -> list[str]:
     if curves.ended:
         return [duration(sum(curves.seconds))] if curves.seconds else []
-    pace = [f"{duration(curves.pace)}/round"] if curves.seconds else []
+    split = ", ".join(f"{name} {duration(spent)}" for name, spent in curves.split.items())
+    pace = [f"{duration(curves.pace)}/round" + (f" ({split})" if split else "")] if curves.seconds else []
     left = remaining(curves, now)
     return pace if math.isnan(left) else [*pace, f"about {duration(max(left, 1))} left"]
 

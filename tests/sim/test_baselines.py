@@ -485,3 +485,8 @@ metrics = [AUC()]
     assert 0.84 < np.mean(found.values[FEDERATED]) < 0.92
     assert found.verdict.startswith("Federated auc 0.8")
     assert " beats silo-only " in found.verdict
+
+
+def test_the_baselines_are_lines_that_watch_takes() -> None:
+    found = comparison((0.9, 0.9), (0.8, 1.0), (0.5, 0.7), metric="auc")
+    assert found.reference == {"auc": {"centralised": pytest.approx(0.9), "silo-only": pytest.approx(0.6)}}

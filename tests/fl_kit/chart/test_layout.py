@@ -13,6 +13,7 @@ from scripted_run import names, story, value
 from fl_kit.chart.curves import Curves, Fold
 from fl_kit.chart.figure import SHARPNESS, to_figure
 from fl_kit.chart.layout import WIDTH, picture
+from fl_kit.chart.look import Look
 from fl_kit.chart.scene import SILO_COLOURS, VERMILION, Area, Box, Line, Mark, Scene, Text
 from fl_kit.events import RUN_FAILED, Event, metric_event
 
@@ -68,7 +69,7 @@ name = st.text(string.ascii_letters + string.digits + "-_", min_size=1, max_size
 def test_texts_do_not_collide_whatever_the_names(silos: Sequence[str], until: int, panels: int) -> None:
     metrics = ("loss", "auc", "brier_score_of_the_calibrated_model")[:panels]
     known = curves(silos=silos, rounds=30, until=until, metrics=metrics)
-    assert collisions(picture(known, metrics)) == []
+    assert collisions(picture(known, Look(metrics=metrics))) == []
 
 
 @pytest.mark.parametrize("silos", [1, 8, 9, 13, 100])
@@ -89,7 +90,7 @@ def test_before_any_value_the_frame_says_what_it_waits_for() -> None:
 
 
 def test_a_metric_that_never_came_is_named_at_the_end() -> None:
-    assert "no value of recall" in texts(picture(curves(), ("loss", "recall")))
+    assert "no value of recall" in texts(picture(curves(), Look(metrics=("loss", "recall"))))
 
 
 def test_eight_silos_are_eight_lines_with_names() -> None:
@@ -129,7 +130,7 @@ def test_a_hundred_silos_show_the_twelve_worst_and_say_how_many_more() -> None:
 
 
 def test_the_worst_auc_is_the_lowest() -> None:
-    scene = picture(curves(silos=9, rounds=3), ("auc",))
+    scene = picture(curves(silos=9, rounds=3), Look(metrics=("auc",)))
     shown = [text for text in texts(scene) if text.removeprefix("▲ ") in set(names(9))]
     assert shown[0] == "hospital-009"
 

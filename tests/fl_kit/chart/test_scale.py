@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_kit.chart.scale import POINTS, Scale, round_ticks, thin, tick_text, ticks, value_range
+from fl_kit.chart.scale import POINTS, Scale, log_ticks, round_ticks, thin, tick_text, tick_texts, ticks, value_range
 
 anything = st.floats(-1e290, 1e290)
 
@@ -95,3 +95,24 @@ def test_thinned_points_do_not_move_as_the_run_goes_on() -> None:
     series = [math.sin(r) for r in range(1000)]
     early, late = thin(series[:500], 1000), thin(series, 1000)
     assert late[: len(early) - 3] == early[:-3]
+
+
+positive = st.floats(1e-250, 1e250)
+
+
+@given(positive, positive)
+def test_log_ticks_enclose_the_range_and_are_few(a: float, b: float) -> None:
+    low, high = min(a, b), max(a, b)
+    found = log_ticks(low, high)
+    assert 0 < found[0] <= low * (1 + 1e-6)
+    assert found[-1] >= high * (1 - 1e-6)
+    assert found == sorted(set(found))
+    assert 2 <= len(found) <= 9
+    texts = tick_texts(found, log=True)
+    assert len(set(texts)) == len(texts)
+
+
+def test_log_ticks_by_hand() -> None:
+    assert tick_texts(log_ticks(0.0004, 3.0), log=True) == ["0.0001", "0.001", "0.01", "0.1", "1", "10"]
+    assert tick_texts(log_ticks(0.02, 1.5), log=True) == ["0.02", "0.05", "0.1", "0.2", "0.5", "1", "2"]
+    assert Scale(low=0.01, high=100, start=0, end=40, log=True)(1) == pytest.approx(20)

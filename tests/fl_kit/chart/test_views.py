@@ -13,6 +13,7 @@ from fl_kit.chart import views
 from fl_kit.chart.curves import Fold
 from fl_kit.chart.figure import to_png
 from fl_kit.chart.layout import picture
+from fl_kit.chart.look import Look
 from fl_kit.chart.svg import to_svg
 from fl_kit.chart.views import LiveView, StaticView, TextView, live_html
 
@@ -43,7 +44,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
 
 
 def test_the_live_view_is_one_output_replaced_by_a_picture(shown: Shown) -> None:
-    view = LiveView("7f3a", None)
+    view = LiveView("7f3a", Look())
     for until in (0, 1, 2):
         view.update(Fold(story(rounds=5, until=until)).curves(), 0.0)
     view.finish(Fold(story(rounds=5)).curves(), 0.0)
@@ -55,7 +56,7 @@ def test_the_live_view_is_one_output_replaced_by_a_picture(shown: Shown) -> None
 
 def test_the_final_svg_and_png_come_from_one_scene(shown: Shown) -> None:
     curves = Fold(story(rounds=5)).curves()
-    StaticView("7f3a", None).finish(curves, 0.0)
+    StaticView("7f3a", Look()).finish(curves, 0.0)
     ((call, data, metadata),) = shown
     scene = picture(curves)
     assert call == "display"
@@ -68,13 +69,13 @@ def test_both_are_given_the_same_scene(shown: Shown, monkeypatch: pytest.MonkeyP
     drawn: list[object] = []
     monkeypatch.setattr(views, "to_svg", lambda scene: drawn.append(scene) or "<svg/>")
     monkeypatch.setattr(views, "to_png", lambda scene: drawn.append(scene) or b"png")
-    LiveView("7f3a", None).finish(Fold(story()).curves(), 0.0)
+    LiveView("7f3a", Look()).finish(Fold(story()).curves(), 0.0)
     assert len(drawn) == 2
     assert drawn[0] is drawn[1]
 
 
 def test_the_static_view_prints_one_line(shown: Shown, capsys: pytest.CaptureFixture[str]) -> None:
-    view = StaticView("7f3a", None)
+    view = StaticView("7f3a", Look())
     view.update(Fold(story(until=1)).curves(), 0.0)
     assert shown == []
     view.finish(Fold(story(rounds=5)).curves(), 0.0)
@@ -101,7 +102,7 @@ class Terminal(io.StringIO):
 
 def test_a_terminal_has_one_line_rewritten_and_a_summary(capsys: pytest.CaptureFixture[str]) -> None:
     stream = Terminal()
-    view = TextView("7f3a", None, stream)
+    view = TextView("7f3a", Look(), stream)
     long, short = Fold(story(rounds=25, until=11)).curves(), Fold(story(rounds=25, until=-1)).curves()
     view.update(long, 0.0)
     view.update(short, 0.0)
@@ -117,7 +118,7 @@ def test_a_terminal_has_one_line_rewritten_and_a_summary(capsys: pytest.CaptureF
 
 def test_a_log_file_has_the_summary_alone(capsys: pytest.CaptureFixture[str]) -> None:
     stream = io.StringIO()
-    view = TextView("7f3a", None, stream)
+    view = TextView("7f3a", Look(), stream)
     view.update(Fold(story(until=1)).curves(), 0.0)
     view.finish(Fold(story()).curves(), 0.0)
     assert stream.getvalue() == ""
