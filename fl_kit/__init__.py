@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from fl_kit.silo import Silo as Silo
     from fl_kit.silo_facts import SiloFacts as SiloFacts
     from fl_kit.standardize import Standardize as Standardize
+    from fl_kit.stopping import Plateau as Plateau
+    from fl_kit.stopping import Target as Target
     from fl_kit.strategies import FedAdagrad as FedAdagrad
     from fl_kit.strategies import FedAdam as FedAdam
     from fl_kit.strategies import FedAvg as FedAvg
@@ -71,6 +73,8 @@ HOMES = {
     "SiloFacts": "fl_kit.silo_facts",
     "SiloPicker": "fl_kit.widgets.picker",
     "Standardize": "fl_kit.standardize",
+    "Plateau": "fl_kit.stopping",
+    "Target": "fl_kit.stopping",
     "Task": "fl_kit.task",
     "TrimmedMean": "fl_kit.aggregators",
     "constant": "fl_kit.schedules",

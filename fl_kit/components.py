@@ -11,7 +11,9 @@ from typing import Any
 
 from fl_kit.errors import IncompatibleError, TaskError
 
-HOMES = tuple(f"fl_kit.{package}." for package in ("strategies", "aggregators", "transforms", "privacy", "vertical"))
+HOMES = tuple(
+    f"fl_kit.{package}." for package in ("strategies", "aggregators", "transforms", "privacy", "vertical", "stopping")
+)
 PLAIN = (str, int, float, bool, type(None))
 
 

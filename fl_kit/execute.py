@@ -1,5 +1,6 @@
 """run_step: the only caller of an algorithm, wherever a step runs."""
 
+import math
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from fl_kit.batches import EVALUATION_BATCH, call
 from fl_kit.context import StepContext, nothing, unheard, with_seeded_draws
 from fl_kit.door import arriving, check_quorum, leave
 from fl_kit.errors import DeadlineExceeded, FlKitError, QuorumLost, StepFailed, Stopped, TaskError
+from fl_kit.events import STOPPED_EARLY, Event, now
 from fl_kit.figures import Figures
 from fl_kit.messages import Memory, Message, State, Update
 from fl_kit.model_state import ModelState
@@ -19,7 +21,7 @@ from fl_kit.plan import ORCHESTRATOR, Step
 from fl_kit.protocols import Emit
 from fl_kit.randomness import seeded
 from fl_kit.standardize import apply_sums, measured_sums, standardizers
-from fl_kit.task import traceback_from
+from fl_kit.task import Task, traceback_from
 from fl_kit.tensors import Tensors
 from fl_kit.workbench import Workbench
 
@@ -111,6 +113,8 @@ def init(ctx: StepContext, inputs: Inputs) -> Outputs:
 def fit(ctx: StepContext, inputs: Inputs) -> Outputs:
     """In a silo: measure the global model on arrival, then train from it."""
     state, memory = inputs["state"], inputs.get("memory")
+    if state.done:
+        return passed_on(ctx, memory)
     sums, (update, kept) = with_seeded_draws(
         ctx, lambda: (arrival_sums(ctx, state, memory), ctx.job.strategy.fit(state, memory, ctx))
     )
@@ -123,6 +127,12 @@ def fit(ctx: StepContext, inputs: Inputs) -> Outputs:
     return outputs
 
 
+def passed_on(ctx: StepContext, memory: Memory | None) -> Outputs:
+    """What a silo gives after the job has stopped early: nothing to add, and its memory as it is."""
+    outputs: Outputs = {"update": leave(ctx, Update(delta={}, weight=0.0))}
+    return {**outputs, "memory": memory or Memory()} if "memory" in ctx.step.outputs else outputs
+
+
 def arrival_sums(ctx: StepContext, state: State, memory: Memory | None) -> Tensors:
     every = ctx.job.evaluate_every
     return ctx.job.strategy.evaluate(state, memory, ctx) if every and state.round % every == 0 else {}
@@ -131,11 +141,36 @@ def arrival_sums(ctx: StepContext, state: State, memory: Memory | None) -> Tenso
 def aggregate(ctx: StepContext, inputs: Inputs) -> Outputs:
     """At the orchestrator: the next state, and the figures that the silos sent along."""
     state = inputs["state"]
+    if state.done:
+        return {"state": state}
     figures = Figures(ctx, measured_round=state.round)
     arrived: list[str] = []
     after = ctx.job.strategy.aggregate(state, figures.noting(arriving(ctx, inputs["updates"], arrived)), ctx)
     figures.tell_global()
-    return {"state": replace(after, counted={**state.counted, **dict.fromkeys(arrived, ctx.step.round)})}
+    counted = {**state.counted, **dict.fromkeys(arrived, ctx.step.round)}
+    return {"state": enough(ctx, figures, replace(after, counted=counted, watched=state.watched))}
+
+
+def enough(ctx: StepContext, figures: Figures, after: State) -> State:
+    """The state after a round, marked as the last one if the job's stop rule says so.
+
+    The figures that a round brings are those of the model that it started from: the rule looks back by one round.
+    """
+    rule = ctx.job.stop
+    value = figures.of_federation(rule.metric) if rule else None
+    if rule is None or value is None or math.isnan(value):
+        return after
+    watched = (*after.watched, value)
+    why = rule.why(watched, sign_of(ctx.task, rule.metric))
+    if why:
+        said = f"stopped early after round {after.round}: {why}"
+        ctx.emit(Event(time=now(), round=after.round, party=ORCHESTRATOR, name=STOPPED_EARLY, value=said))
+    return replace(after, watched=watched, done=bool(why))
+
+
+def sign_of(task: Task, metric: str) -> float:
+    """1 where a higher value of the metric is better, −1 where a lower one is."""
+    return 1.0 if metric in task.metrics and task.metrics[metric].better == "higher" else -1.0
 
 
 def evaluate_step(ctx: StepContext, inputs: Inputs) -> Outputs:
@@ -146,7 +181,7 @@ def evaluate_step(ctx: StepContext, inputs: Inputs) -> Outputs:
 
 def report(ctx: StepContext, inputs: Inputs) -> Outputs:
     """At the orchestrator: the figures of the final model."""
-    figures = Figures(ctx, measured_round=ctx.step.round)
+    figures = Figures(ctx, measured_round=inputs["state"].round)
     for _ in figures.noting(inputs["updates"]):
         ...
     figures.tell_global()

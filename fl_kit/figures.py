@@ -28,13 +28,19 @@ class Figures:
             yield update
             del update  # or it would live on while the next silo trains
 
+    def of_federation(self, name: str) -> float | None:
+        """The federation's value of a metric, or None if nobody measured it."""
+        return self._value(name, self.totals[name]) if name in self.totals else None
+
     def tell_global(self) -> None:
         """Tell the federation's figures, from the sums over all silos."""
         for name, sums in self.totals.items():
             self.tell(GLOBAL, name, sums)
 
     def tell(self, party: str, name: str, sums: torch.Tensor) -> None:
-        metric = self.ctx.task.metrics.get(name)
-        value = metric.value(sums) if metric else ratio(sums)
         trained = name in ("train_loss", "update_norm")
-        self.ctx.tell(party, name, value, self.ctx.step.round if trained else self.round)
+        self.ctx.tell(party, name, self._value(name, sums), self.ctx.step.round if trained else self.round)
+
+    def _value(self, name: str, sums: torch.Tensor) -> float:
+        metric = self.ctx.task.metrics.get(name)
+        return metric.value(sums) if metric else ratio(sums)

@@ -9,10 +9,10 @@ from fl_kit.aggregators.mean import Mean
 from fl_kit.components import build, describe
 from fl_kit.errors import FlKitError, IncompatibleError, TaskError
 from fl_kit.plan import Plan
-from fl_kit.protocols import Aggregator, Backend, Run, Strategy, Transform
+from fl_kit.protocols import Aggregator, Backend, Run, StopRule, Strategy, Transform
 from fl_kit.randomness import seeded
 from fl_kit.review import Review
-from fl_kit.silo import Federation
+from fl_kit.silo import Federation, nearest
 from fl_kit.source import digest
 from fl_kit.standardize import standardizers
 from fl_kit.task import Task
@@ -35,6 +35,7 @@ class Job:
     seed            everything random follows from it: weights, shuffling, dropout
     device          "auto" takes cuda or mps where there is one
     evaluate_every  measure the global model in the silos each so many rounds; 0 means only at the end
+    stop            a rule that ends the job before its last round: Target(…) or Plateau(…); None means never
 
     Raises TaskError for a task that breaks its contract, IncompatibleError for pieces that exclude one
     another or a setting out of its range.
@@ -51,6 +52,7 @@ class Job:
     seed: int = 0
     device: str = "auto"
     evaluate_every: int = 1
+    stop: StopRule | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "task", Task.of(self.task))
@@ -67,6 +69,7 @@ class Job:
         if type(self.seed) is not int:
             raise IncompatibleError(f"Job(seed={self.seed!r}): must be a whole number")
         check_compositions(self)
+        check_stop(self)
         self.to_dict()
 
     def plan(self, federation: Federation) -> Plan:
@@ -102,6 +105,7 @@ class Job:
             "silos": list(federation.names),
             "strategy": type(self.strategy).__name__,
             "metrics": ["loss", *self.task.metrics],
+            **({"stop": describe(self.stop, self.task.module.__name__)["settings"]} if self.stop else {}),
         }
 
     def run(self, federation: Federation, *, on: Backend, track: str | None = None) -> Run:
@@ -132,6 +136,7 @@ class Job:
             "seed": self.seed,
             "device": self.device,
             "evaluate_every": self.evaluate_every,
+            "stop": None if self.stop is None else describe(self.stop, module),
         }
 
     def to_json(self) -> str:
@@ -157,6 +162,7 @@ class Job:
                 strategy=build(found["strategy"], task.module),
                 aggregator=build(found["aggregator"], task.module),
                 transforms=tuple(build(entry, task.module) for entry in found["transforms"]),
+                stop=build(found["stop"], task.module) if found.get("stop") else None,
                 **{
                     name: found[name]
                     for name in ("rounds", "min_silos", "retries", "deadline", "seed", "device", "evaluate_every")
@@ -164,6 +170,20 @@ class Job:
             )
         except (ValueError, KeyError, TypeError) as error:
             raise TaskError(f"this is not a job: {error!r}") from error
+
+
+def check_stop(job: Job) -> None:
+    """Refuse a stop rule that could never say anything."""
+    if job.stop is None:
+        return
+    rule, known = type(job.stop).__name__, ["loss", *job.task.metrics]
+    if job.stop.metric not in known:
+        raise IncompatibleError(
+            f"{rule} watches {job.stop.metric!r}, which the task {job.task.name!r} does not measure"
+            f"{nearest(job.stop.metric, known)}"
+        )
+    if job.evaluate_every == 0:
+        raise IncompatibleError(f"{rule} needs figures of rounds, and evaluate_every=0 measures the last one only")
 
 
 def check_compositions(job: Job) -> None:

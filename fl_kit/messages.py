@@ -54,12 +54,16 @@ class State:
     params   every parameter and persistent buffer of the model, by name
     memory   what the strategy keeps at the orchestrator
     counted  silo → the last round in which its update counted: what it then kept is the memory that it goes on with
+    watched  what the job's stop rule looks at: the federation's value of its metric, one a measured round
+    done     whether the rule said that this is the last state; steps after it pass it on
     """
 
     round: int
     params: Tensors
     memory: Groups = field(default_factory=dict)
     counted: Mapping[str, int] = field(default_factory=dict)
+    watched: tuple[float, ...] = ()
+    done: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,8 +191,9 @@ def take_apart(message: Message) -> tuple[dict[str, Any], Tensors]:
         return {"format": FORMAT, "kind": "update", "weight": message.weight, "silo": message.silo}, tensors
     if isinstance(message, State):
         tensors = {**join("params", message.params), **join_groups(message.memory)}
-        counted = dict(message.counted)
-        return {"format": FORMAT, "kind": "state", "round": message.round, "counted": counted}, tensors
+        meta = {"format": FORMAT, "kind": "state", "round": message.round, "counted": dict(message.counted)}
+        early = {"watched": list(message.watched), "done": message.done} if message.watched or message.done else {}
+        return {**meta, **early}, tensors
     return {"format": FORMAT, "kind": "memory"}, join_groups(message.tensors)
 
 
@@ -206,7 +211,17 @@ def put_together(kind: type[M], meta: dict[str, Any], tensors: Tensors) -> M:
         params, counted = groups.pop("params", {}), meta.get("counted", {})
         if not isinstance(counted, dict) or not all(type(round) is int for round in counted.values()):
             raise TypeError(f"counted {counted!r}")
-        return kind(round=meta["round"], params=params, memory=named(groups), counted=counted)
+        watched, done = meta.get("watched", []), meta.get("done", False)
+        if type(done) is not bool or not all(type(value) in (int, float) for value in watched):
+            raise TypeError(f"watched {watched!r}, done {done!r}")
+        return kind(
+            round=meta["round"],
+            params=params,
+            memory=named(groups),
+            counted=counted,
+            watched=tuple(map(float, watched)),
+            done=done,
+        )
     return Memory(tensors=named(groups))  # type: ignore[return-value]  # mypy does not narrow type[M]
 
 

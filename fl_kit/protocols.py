@@ -119,6 +119,22 @@ class Transform(Protocol):
         """At the orchestrator, on the combined update."""
 
 
+class StopRule(Protocol):
+    """Says when a job has learnt enough, from the federation's values of one metric.
+
+    metric  which
+    """
+
+    @property
+    def metric(self) -> str: ...
+
+    def why(self, values: Sequence[float], sign: float) -> str:
+        """Why to stop after these values, one a measured round, in words; empty to go on.
+
+        sign  1 where a higher value is better, −1 where a lower one is
+        """
+
+
 @runtime_checkable
 class Run(Protocol):
     """A run, the same in every backend.

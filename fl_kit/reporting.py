@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fl_kit.errors import TrackingError
-from fl_kit.events import SILO_LEFT_OUT, STEP_FAILED, Event, is_metric, metric_name, now
+from fl_kit.events import SILO_LEFT_OUT, STEP_FAILED, STOPPED_EARLY, Event, is_metric, metric_name, now
 from fl_kit.job import Job
 from fl_kit.mlflow_rest import MlflowServer
 from fl_kit.plan import ORCHESTRATOR, Plan, Step
@@ -142,7 +142,7 @@ def is_figure(event: Event) -> bool:
 
 
 def worth_a_note(event: Event) -> bool:
-    return event.name == STEP_FAILED or (event.name == SILO_LEFT_OUT and event.value != ABSENT)
+    return event.name in (STEP_FAILED, STOPPED_EARLY) or (event.name == SILO_LEFT_OUT and event.value != ABSENT)
 
 
 def as_metric(event: Event, clock: int) -> dict[str, Any]:

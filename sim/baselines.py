@@ -127,7 +127,7 @@ def compare(
 ) -> Comparison:
     """Train the job, its centralised twin and each silo-only twin, once for each seed.
 
-    job         its `seed` is replaced by each of `seeds`
+    job         its `seed` is replaced by each of `seeds`; all its rounds are run, whatever its `stop` says
     federation  one federation for all seeds, or a function from the seed to one, so that the uncertainty
                 covers the split into train and test rows too
     metric      what to compare; default: the task's first metric, or the loss
@@ -174,7 +174,7 @@ def one_seed(job: Job, federation: Federation, metric: str, seed: int) -> OneSee
     if taken := {FEDERATED, CENTRALISED, ALONE} & set(federation.names):
         raise DataError(f"compare() calls a way of training {min(taken)!r}; give the silo of that name another")
     federation.check()
-    job = replace(job, seed=seed, evaluate_every=1)
+    job = replace(job, seed=seed, evaluate_every=1, stop=None)
     twin, load = twin_job(job, federation), load_pooled(job, federation)
     measuring = Measuring(twin, federation)
     federated = InProcess(folder=None).start(job, federation).wait()

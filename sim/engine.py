@@ -59,11 +59,12 @@ class Engine:
             saver.close()
 
     def _done(self, step: Step, last: int | None) -> bool:
-        return last is not None and step.round <= last and "state" in step.outputs
+        enough = self.state is not None and self.state.done  # the job has stopped early: no round is left to run
+        return "state" in step.outputs and (enough or (last is not None and step.round <= last))
 
     def _combine(self, step: Step, saver: Saver) -> None:
         """One step of the orchestrator, and the silos' steps that it waits for."""
-        self._tell(ROUND_STARTED, step.round)
+        self._tell(ROUND_STARTED, self.state.round if self.state and self.state.done else step.round)
         seconds = stopwatch()
         fresh: dict[str, Memory] = {}
         try:

@@ -14,6 +14,7 @@ from fl_kit.events import (
     ROUND_COMPLETED,
     ROUND_STARTED,
     SILO_LEFT_OUT,
+    STOPPED_EARLY,
     Event,
     metric_event,
     now,
@@ -39,13 +40,21 @@ class Feed:
     """The events of one pipeline job.
 
     `phases` are those of the whole plan, of which the job runs those from `first` up to and without `last`.
-    `any_failed` says in the end whether any step failed, though the rounds may all be done.
-    A figure is told once. The events are in the order in which they were told to MLflow:
-    the same ones for whoever asks, and whenever.
+    `early` is the last round, if an earlier job of the run has stopped early. `any_failed` says in the end whether
+    any step failed, though the rounds may all be done. A figure is told once. The events are in the order in which
+    they were told to MLflow: the same ones for whoever asks, and whenever.
     """
 
     def __init__(
-        self, server: MlflowServer, root: str, phases: Sequence[Phase], first: int, last: int, *, series: bool = False
+        self,
+        server: MlflowServer,
+        root: str,
+        phases: Sequence[Phase],
+        first: int,
+        last: int,
+        *,
+        series: bool = False,
+        early: int | None = None,
     ) -> None:
         self.server = server
         self.root = root
@@ -53,6 +62,7 @@ class Feed:
         self.first = first
         self.last = last
         self.series = series
+        self.early = early
         self.ended = ""
         self.any_failed = False
         self.end_time = 0.0
@@ -66,8 +76,8 @@ class Feed:
         """What is new since the last poll; `ended` then says how the pipeline ended, if it did."""
         run = self.server.get("runs/get", run_id=self.root)["run"]
         data, ended = run.get("data", {}), ENDED.get(run["info"]["status"], "")
-        found = [*self._beginning(run["info"]), *self._figures(data, complete=bool(ended))]
-        found += self._tags(data.get("tags", []))
+        found = self._tags(data.get("tags", []))
+        found += [*self._beginning(run["info"]), *self._figures(data, complete=bool(ended))]
         self.any_failed = ended == "failed"
         if ended == "failed" and self.done == self.last - 1:
             ended = "completed"  # AzureML calls a pipeline failed in which any step failed, though a quorum went on
@@ -87,7 +97,7 @@ class Feed:
         if not self._began and info.get("start_time") and info["status"] not in ("SCHEDULED", "PENDING"):
             self._began = True
             self._done_at = int(info["start_time"]) / 1000
-            yield self._lifecycle(ROUND_STARTED, self.first, self._done_at)
+            yield from self._lifecycle(ROUND_STARTED, self.first, self._done_at)
 
     def _figures(self, data: Mapping[str, Any], *, complete: bool) -> list[Event]:
         """New figures. The latest of each are all that is new after one more step; after more, histories are read.
@@ -159,13 +169,16 @@ class Feed:
             return
         for done in range(self.done + 1, index + 1):
             if "state" in self.phases[done].steps[-1].outputs:
-                yield self._lifecycle(ROUND_COMPLETED, done, time, {"seconds": round(time - self._done_at, 3)})
+                yield from self._lifecycle(ROUND_COMPLETED, done, time, {"seconds": round(time - self._done_at, 3)})
             self.done, self._done_at = done, time
             if done + 1 < len(self.phases):
-                yield self._lifecycle(ROUND_STARTED, done + 1, time)
+                yield from self._lifecycle(ROUND_STARTED, done + 1, time)
 
-    def _lifecycle(self, name: str, phase: int, time: float, value: dict[str, Any] | None = None) -> Event:
-        return Event(time=time, round=self.phases[phase].round, party=ORCHESTRATOR, name=name, value=value)
+    def _lifecycle(self, name: str, phase: int, time: float, value: dict[str, Any] | None = None) -> Iterator[Event]:
+        """The event; none for a round that the run passed over, having stopped early."""
+        number = self.phases[phase].round
+        if self.early is None or number <= self.early:
+            yield Event(time=time, round=number, party=ORCHESTRATOR, name=name, value=value)
 
     def _tags(self, tags: Iterable[Mapping[str, str]]) -> list[Event]:
         """The events that came as notes."""
@@ -176,7 +189,9 @@ class Feed:
             note = json.loads(tag["value"])
             if (tag["key"], note["number"]) not in self._notes:
                 self._notes.add((tag["key"], note["number"]))
-                found.append(Event.from_json(note["event"]))
+                found.append(event := Event.from_json(note["event"]))
+                if event.name == STOPPED_EARLY:
+                    self.early = event.round
         return found
 
 

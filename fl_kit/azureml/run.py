@@ -173,10 +173,10 @@ class AzureMLRun(RunHandle):
 
     def _submit_rest(self, feed: Feed, resume: bool) -> bool:
         """Submit what follows a pipeline that has ended; False if nothing is to follow."""
-        rest = feed.done + 1 < len(self._submissions.phases)
-        if not rest or self._stop.is_set() or not (feed.ended == "completed" or resume):
+        first = self._submissions.after(feed.done, feed.early)
+        if first == len(self._submissions.phases) or self._stop.is_set() or not (feed.ended == "completed" or resume):
             return False
-        made = self._submissions.submit(feed.done + 1, resumed=feed.ended != "completed")
+        made = self._submissions.submit(first, resumed=feed.ended != "completed")
         if self._stop.is_set():  # asked while the workspace was taking it
             self._submissions.workspace.cancel(made.job)
         return True
@@ -191,12 +191,21 @@ class AzureMLRun(RunHandle):
             )
         series = crowded(self.job, len(self.plan.silos))
         phases = self._submissions.phases
-        feed = Feed(self._server, submission.job, phases, submission.first, submission.last, series=series)
+        feed = Feed(
+            self._server,
+            submission.job,
+            phases,
+            submission.first,
+            submission.last,
+            series=series,
+            early=self._submissions.early,
+        )
         patience, before = Patience(), len(self._events)
         while not feed.ended:
             found = self._asked(feed.poll, patience)
             patience.answered(anything=bool(found))
             self._events.extend(self._explained(found, submission, before))
+            self._submissions.early = feed.early
             if not feed.ended:
                 self._pause(patience)
         if lost := feed.silent_rounds():

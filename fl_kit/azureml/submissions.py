@@ -15,7 +15,7 @@ from fl_kit.azureml.workspace import Workspace
 from fl_kit.bundle import verify, write_bundle
 from fl_kit.errors import StoreError
 from fl_kit.job import Job
-from fl_kit.plan import Plan
+from fl_kit.plan import Plan, step_id
 from fl_kit.silo import Federation
 from fl_kit.store import FolderStore
 
@@ -94,6 +94,8 @@ class Submissions:
         self.settings = store.environment()
         self.phases: Sequence[Phase] = phases(self.plan)
         self.made: list[Submission] = []
+        self.early: int | None = None
+        """The last round, if the run has stopped early."""
 
     def find(self) -> "Submissions":
         """Itself, with all that the workspace knows of the run."""
@@ -135,12 +137,26 @@ class Submissions:
         self.made.append(submission)
         return submission
 
+    def after(self, done: int, early: int | None) -> int:
+        """The phase that follows one: of a run that has stopped early, the next that makes no state."""
+        rest = range(done + 1, len(self.phases))
+        if early is None:
+            return done + 1
+        return next((i for i in rest if "state" not in self.phases[i].steps[-1].outputs), len(self.phases))
+
     def layout(self, submission: Submission) -> Layout:
         """Where a submission's outputs are."""
         return Layout(self.run_id, self.plan, self.federation, submission.attempt)
 
     def place(self, source: str) -> str:
-        """The folder of an output, as the last submission that was to make it has it."""
+        """The folder of an output, as the last submission that was to make it has it.
+
+        After the last round of a run that has stopped early, that round's outputs stand for those of all later ones.
+        """
+        step, _, output = source.partition(":")
+        found = self.plan.by_id[step]
+        if self.early is not None and found.round > self.early:
+            source = f"{step_id(self.early, found.party, found.op)}:{output}"
         return self.places(source)[0]
 
     def places(self, source: str) -> list[str]:

@@ -185,7 +185,7 @@ class Fold:
                 self._facts["status"] = event.name.removeprefix("run/")
             case e.RUN_FAILED:
                 self._facts |= {"status": "failed", "message": str(event.value or "")}
-            case e.NOTE:
+            case e.NOTE | e.STOPPED_EARLY:
                 self._facts["message"] = str(event.value)
 
     def _time(self, value: dict[str, Any]) -> None:

@@ -30,7 +30,8 @@ def steps(silos: Iterable[str], rounds: int, *, measure: bool, remember: bool) -
     for silo in silos:
         kept = {"memory": f"{step_id(rounds, silo, 'fit')}:memory"} if remember else {}
         yield silo_step("evaluate", silo, rounds, {"state": state, **kept}, private=())
-    yield orchestrator_step("report", rounds, updates(silos, rounds, "evaluate"), output=None)
+    measured = {"state": state, **updates(silos, rounds, "evaluate")}
+    yield orchestrator_step("report", rounds, measured, output=None)
 
 
 def silo_step(op: str, silo: str, round: int, inputs: dict[str, str], *, private: tuple[str, ...]) -> Step:

@@ -11,7 +11,7 @@ import torch
 from scipy.integrate import quad
 from torch.nn import functional as F
 
-from fl_kit import FedAvg, Federation, Scaffold, Silo
+from fl_kit import FedAvg, Federation, Scaffold, Silo, Target
 from fl_kit.errors import DataError, FederationError, IncompatibleError
 from fl_kit.protocols import Strategy
 from sim import samples
@@ -283,6 +283,13 @@ def test_curves_go_from_the_shared_start_to_the_value_of_the_first_seed(federati
     for round in range(5):
         alone = [found.curves[silo][round] for silo in found.silos]
         assert found.curves[ALONE][round] == pytest.approx(sum(alone) / 3)
+
+
+def test_a_stop_rule_changes_nothing(federation: Federation) -> None:
+    """Every way has all its rounds: a way that was cut short would lose by that alone."""
+    asked = job(LINEAR, FedAvg(lr=0.05), 2)
+    stopping = job(LINEAR, FedAvg(lr=0.05), 2, stop=Target(metric="loss", value=1e9))
+    assert compare(asked, federation, seeds=(1,)).curves == compare(stopping, federation, seeds=(1,)).curves
 
 
 def test_evaluating_less_often_changes_nothing(federation: Federation) -> None:
