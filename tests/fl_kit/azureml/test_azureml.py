@@ -8,7 +8,7 @@ import pytest
 
 import fl_kit.azureml
 
-PUBLIC = ["AzureML", "check", "federation_in", "register"]
+PUBLIC = ["AzureML", "check", "federation_in", "register", "silo_facts"]
 
 
 def test_the_public_names_are_these_and_explained() -> None:
