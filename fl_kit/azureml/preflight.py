@@ -167,7 +167,7 @@ def size_findings(plan: Plan, rounds_per_pipeline: int | None) -> Iterator[Findi
         ("inputs", INPUTS, [(len(step.inputs), step.id) for step in plan.steps]),
         ("outputs", OUTPUTS, [(len(step.outputs), step.id) for step in plan.steps]),
     ):
-        size, step = max(sizes, default=(0, ""))
+        size, step = max(sizes, key=lambda found: found[0], default=(0, ""))
         if size >= limit:
             what = f"{step} has {size:,} {kind}; AzureML takes fewer than {limit}"
             yield fault("job", what, "select fewer silos, or combine them in two levels")

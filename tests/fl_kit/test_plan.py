@@ -88,7 +88,11 @@ def test_the_whole_plan_of_one_round_with_memory() -> None:
             },
             {"update": "shared"},
         ),
-        ("round_002/orchestrator/report", {"update/a": "round_002/a/evaluate:update"}, {}),
+        (
+            "round_002/orchestrator/report",
+            {"state": "round_002/orchestrator/aggregate:state", "update/a": "round_002/a/evaluate:update"},
+            {},
+        ),
     ]
 
 
@@ -266,5 +270,5 @@ def test_the_table_has_one_row_per_kind_of_step() -> None:
         ("aggregate", "orchestrator", "1–3", "state, updates", "state (shared)", 3),
         ("fit", "each silo", "2–3", "own data, state, own memory", "update (shared), memory (private)", 4),
         ("evaluate", "each silo", "3", "own data, state, own memory", "update (shared)", 2),
-        ("report", "orchestrator", "3", "updates", "", 1),
+        ("report", "orchestrator", "3", "state, updates", "", 1),
     ]
