@@ -1,4 +1,4 @@
-"""What each strategy costs beside FedAvg, by turns in one process. `python -m bench.strategies W2:3 5`."""
+"""What each strategy costs beside FedAvg, run by turns. `python -m bench.strategies W2:3 5`."""
 
 import argparse
 import tempfile
@@ -27,6 +27,7 @@ from fl_kit.workbench import Workbench
 from sim.engine import Runner
 from sim.in_process import InProcess
 
+YARDSTICK = FedAvg.__name__
 COUNTED = 3
 """The round that is counted: by then every silo and the orchestrator remember what they will."""
 
@@ -51,21 +52,32 @@ class Watched(InProcess):
 
 
 def every_strategy(workload: Workload, repeats: int, scratch: Path) -> dict[str, Any]:
-    """Strategy → its seconds a round in each repeat and what it does in a round; or why it cannot run here."""
+    """Strategy → what it does in a round, and its seconds a round and FedAvg's beside it; or why it cannot run here.
+
+    FedAvg is timed beside itself too: how far that is from 1 is the noise of the machine.
+    """
     found: dict[str, Any] = {}
-    ready: dict[str, Prepared] = {}
-    for name in sorted(strategies.__all__, key=lambda name: (name != FedAvg.__name__, name)):
+    yardstick = prepared(YARDSTICK, workload, scratch)
+    for name in sorted(strategies.__all__, key=lambda name: (name != YARDSTICK, name)):
         try:
-            found[name] = {"counts": counted(name, workload, scratch), "wall": [], "cpu": []}
-            ready[name] = prepared(name, workload, scratch)
+            counts = counted(name, workload, scratch)
+            found[name] = {"counts": counts, **beside(yardstick, prepared(name, workload, scratch), repeats)}
         except FlKitError as error:
             found[name] = {"refused": str(error)}
-    for _ in range(repeats):
-        for name, job in ready.items():
-            result = timed(job)
-            found[name]["wall"].append(result.wall)
-            found[name]["cpu"].append(result.cpu)
     return found
+
+
+def beside(yardstick: Prepared, ready: Prepared, repeats: int) -> dict[str, Any]:
+    """Seconds a round, wall and CPU, of a strategy and of the yardstick, by turns: who goes first changes too."""
+    results: dict[str, list[Result]] = {"own": [], "yardstick": []}
+    for turn in range(repeats):
+        pair = [("yardstick", yardstick), ("own", ready)]
+        for whose, job in pair if turn % 2 == 0 else pair[::-1]:
+            results[whose].append(timed(job))
+    return {
+        whose: {"wall": [result.wall for result in each], "cpu": [result.cpu for result in each]}
+        for whose, each in results.items()
+    }
 
 
 def prepared(name: str, workload: Workload, scratch: Path) -> Prepared:

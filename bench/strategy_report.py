@@ -27,8 +27,9 @@ def text(found: Mapping[str, Found], *, repeats: int, command: str) -> str:
 def head(repeats: int, command: str) -> str:
     return (
         f"`{command}`, {date.today().isoformat()}, {machine()}. "  # noqa: DTZ011 - the reader's day
-        f"{repeats} runs of each, by turns in one process: the median of their ratios to {YARDSTICK}, least and "
-        "largest in brackets. A round is the median of those after the first; CPU is the training thread's own. "
+        f"{repeats} runs of each by turns with {YARDSTICK}, in one process: the median of their ratios, least and "
+        f"largest in brackets; the row of {YARDSTICK} beside itself shows the noise. A round is the median of those "
+        "after the first; CPU is the training thread's own. "
         "Passes are over a silo's training rows, in one round; a model is as many bytes as the model's parameters. "
         "All of it is counted while the strategy runs."
     )
@@ -39,13 +40,13 @@ def row(found: Mapping[str, Found], name: str) -> list[str]:
     cells: list[str] = []
     why: dict[str, list[str]] = {}
     for workload, each in found.items():
-        told, base = each[name], each[YARDSTICK]
+        told = each[name]
         if "refused" in told:
             cells += ["–", "–"]
             why.setdefault(f"cannot run: {told['refused']}", []).append(workload)
         else:
-            cells += [ratios(told[kind], base[kind]) for kind in ("wall", "cpu")]
-            why.setdefault(reasons(told["counts"], base["counts"]), []).append(workload)
+            cells += [ratios(told["own"][kind], told["yardstick"][kind]) for kind in ("wall", "cpu")]
+            why.setdefault(reasons(told["counts"], each[YARDSTICK]["counts"]), []).append(workload)
     told_once = len(why) == 1
     return [*cells, "; ".join(text if told_once else f"{', '.join(where)}: {text}" for text, where in why.items())]
 
