@@ -3,11 +3,13 @@
 import json
 from dataclasses import dataclass, field
 from functools import cached_property
+from inspect import signature
 from typing import Any
 
 from fl_kit.aggregators.mean import Mean
 from fl_kit.components import build, describe
 from fl_kit.errors import FlKitError, IncompatibleError, TaskError
+from fl_kit.participation import drawn_by, share_of
 from fl_kit.plan import Plan
 from fl_kit.protocols import Aggregator, Backend, Run, StopRule, Strategy, Transform
 from fl_kit.randomness import seeded
@@ -18,6 +20,9 @@ from fl_kit.standardize import standardizers
 from fl_kit.task import Task
 
 FORMAT = 1
+PLAIN_FIELDS = (
+    "rounds", "fraction", "per_round", "min_silos", "retries", "deadline", "seed", "device", "evaluate_every"
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +34,20 @@ class Job:
     rounds          how often the silos train and the orchestrator combines; at least 1
     aggregator      how updates are combined; the weighted mean by default
     transforms      what happens to updates on their way, in the silo's order
-    min_silos       how many silos must deliver in each round; None means all of them
+    fraction        this share of the silos trains in each round, 0 < fraction ≤ 1, at least one silo; None means all
+    per_round       so many silos train in each round, instead of a fraction; None means all
+    min_silos       how many silos must deliver in each round, of those that take part; None means all of them
     retries         how often a silo's failed step is tried again before the silo is left out of the round
     deadline        seconds that a silo's step may take, looked at once a batch; then it failed. None means no limit
     seed            everything random follows from it: weights, shuffling, dropout
     device          "auto" takes cuda or mps where there is one
     evaluate_every  measure the global model in the silos each so many rounds; 0 means only at the end
     stop            a rule that ends the job before its last round: Target(…) or Plateau(…); None means never
+
+    With `fraction` or `per_round`, who takes part is drawn from the seed and the round, without replacement; it
+    stands in the plan, so a review shows each owner the rounds of their silo. The global model of a round is
+    measured by the silos that take part in the next one, and after the last round by all: so figures of different
+    rounds are of different silos' rows. The sums for Standardize come from all silos.
 
     Raises TaskError for a task that breaks its contract, IncompatibleError for pieces that exclude one
     another or a setting out of its range.
@@ -46,6 +58,8 @@ class Job:
     rounds: int
     aggregator: Aggregator = field(default_factory=Mean)
     transforms: tuple[Transform, ...] = ()
+    fraction: float | None = None
+    per_round: int | None = None
     min_silos: int | None = None
     retries: int = 0
     deadline: float | None = None
@@ -57,10 +71,10 @@ class Job:
     def __post_init__(self) -> None:
         object.__setattr__(self, "task", Task.of(self.task))
         object.__setattr__(self, "transforms", tuple(self.transforms))
-        at_least = {"rounds": 1, "retries": 0, "evaluate_every": 0, "min_silos": 1}
+        at_least = {"rounds": 1, "retries": 0, "evaluate_every": 0, "min_silos": 1, "per_round": 1}
         for name, least in at_least.items():
             value = getattr(self, name)
-            if name == "min_silos" and value is None:
+            if name in ("min_silos", "per_round") and value is None:
                 continue
             if type(value) is not int or value < least:
                 raise IncompatibleError(f"Job({name}={value!r}): must be a whole number of at least {least}")
@@ -68,6 +82,7 @@ class Job:
             raise IncompatibleError(f"Job(deadline={self.deadline!r}): must be a number of seconds above 0, or None")
         if type(self.seed) is not int:
             raise IncompatibleError(f"Job(seed={self.seed!r}): must be a whole number")
+        check_participation(self)
         check_compositions(self)
         check_stop(self)
         self.to_dict()
@@ -75,13 +90,34 @@ class Job:
     def plan(self, federation: Federation) -> Plan:
         """Every step of every party, as data, before anything runs.
 
-        Raises IncompatibleError if `min_silos` is more than there are, or the aggregator cannot do with so few.
+        Raises IncompatibleError if `min_silos` or `per_round` is more than there are, or the aggregator cannot do
+        with so few.
         """
-        if self.min_silos is not None and self.min_silos > len(federation):
-            raise IncompatibleError(f"Job(min_silos={self.min_silos}) with a federation of {len(federation)} silos")
-        plan = self.strategy.plan(federation, self.rounds, measure=self.measures).check()
+        count = self.participants(len(federation))
+        if self.min_silos is not None and self.min_silos > count:
+            among = f", of which {count} take part in a round" if count < len(federation) else ""
+            raise IncompatibleError(
+                f"Job(min_silos={self.min_silos}) with a federation of {len(federation)} silos{among}"
+            )
+        some: dict[str, Any] = {}
+        if count < len(federation):
+            if "participants" not in signature(self.strategy.plan).parameters:
+                raise IncompatibleError(
+                    f"{type(self.strategy).__name__}.plan() takes no `participants`, so all silos train in each round: "
+                    "remove fraction and per_round from the job, or see strategies.rounds.rounds_plan"
+                )
+            some = {"participants": drawn_by(self.seed, federation.names, count)}
+        plan = self.strategy.plan(federation, self.rounds, measure=self.measures, **some).check()
         check_rounds(self, plan)
         return plan
+
+    def participants(self, silos: int) -> int:
+        """How many of so many silos train in each round; raises IncompatibleError if they are too few."""
+        if self.per_round is not None and self.per_round > silos:
+            raise IncompatibleError(f"Job(per_round={self.per_round}) with a federation of {silos} silos")
+        if self.per_round is not None:
+            return self.per_round
+        return silos if self.fraction is None else share_of(self.fraction, silos)
 
     @cached_property
     def measures(self) -> bool:
@@ -101,7 +137,6 @@ class Job:
     def announcement(self, federation: Federation) -> dict[str, Any]:
         """What the first event of a run says of it, for whoever draws or records it."""
         return {
-            "rounds": self.rounds,
             "silos": list(federation.names),
             "strategy": type(self.strategy).__name__,
             "metrics": ["loss", *self.task.metrics],
@@ -129,13 +164,7 @@ class Job:
             "strategy": describe(self.strategy, module),
             "aggregator": describe(self.aggregator, module),
             "transforms": [describe(transform, module) for transform in self.transforms],
-            "rounds": self.rounds,
-            "min_silos": self.min_silos,
-            "retries": self.retries,
-            "deadline": self.deadline,
-            "seed": self.seed,
-            "device": self.device,
-            "evaluate_every": self.evaluate_every,
+            **{name: getattr(self, name) for name in PLAIN_FIELDS},
             "stop": None if self.stop is None else describe(self.stop, module),
         }
 
@@ -163,10 +192,7 @@ class Job:
                 aggregator=build(found["aggregator"], task.module),
                 transforms=tuple(build(entry, task.module) for entry in found["transforms"]),
                 stop=build(found["stop"], task.module) if found.get("stop") else None,
-                **{
-                    name: found[name]
-                    for name in ("rounds", "min_silos", "retries", "deadline", "seed", "device", "evaluate_every")
-                },
+                **{name: found[name] for name in PLAIN_FIELDS},
             )
         except (ValueError, KeyError, TypeError) as error:
             raise TaskError(f"this is not a job: {error!r}") from error
@@ -184,6 +210,24 @@ def check_stop(job: Job) -> None:
         )
     if job.evaluate_every == 0:
         raise IncompatibleError(f"{rule} needs figures of rounds, and evaluate_every=0 measures the last one only")
+
+
+def check_participation(job: Job) -> None:
+    """Refuse a fraction that is none, or settings that contradict one another."""
+    if job.fraction is not None and not (is_number(job.fraction) and 0 < job.fraction <= 1):
+        raise IncompatibleError(f"Job(fraction={job.fraction!r}): must be a number above 0 and at most 1")
+    if job.fraction is not None and job.per_round is not None:
+        raise IncompatibleError(
+            f"Job(fraction={job.fraction}, per_round={job.per_round}): both say how many silos take part; give one"
+        )
+    if job.per_round is not None and job.min_silos is not None and job.min_silos > job.per_round:
+        raise IncompatibleError(
+            f"Job(min_silos={job.min_silos}, per_round={job.per_round}): more must deliver than take part"
+        )
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def check_compositions(job: Job) -> None:

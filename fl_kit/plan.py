@@ -1,6 +1,7 @@
 """The plan of a run: every step of every party as data, before anything runs."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ from fl_kit.table import Cell, Shown, Table
 
 ORCHESTRATOR = "orchestrator"
 FORMAT = 1
+MOST_RUNS = 8
 Privacy = Literal["shared", "private"]
 
 
@@ -124,7 +126,7 @@ class Plan(Shown):
         """One row per kind of step: what it reads and writes, and how often it runs."""
         kinds: dict[tuple[str, str, str, str], list[Step]] = {}
         for step in self.steps:
-            party = ORCHESTRATOR if step.party == ORCHESTRATOR else "each silo"
+            party = ORCHESTRATOR if step.party == ORCHESTRATOR else self._who(step.op)
             kinds.setdefault((step.op, party, describe_inputs(step), describe_outputs(step)), []).append(step)
         rows: list[list[Cell]] = [
             [op, party, rounds_of(steps), reads, writes, len(steps)]
@@ -135,6 +137,23 @@ class Plan(Shown):
             rows=rows,
             title=f"Plan: {self.rounds} rounds, {len(self.silos)} silos, {len(self):,} steps",
         )
+
+    @cached_property
+    def _silos_of(self) -> dict[str, set[int]]:
+        """Op → how many silos do it in a round."""
+        counts: dict[tuple[str, int], int] = Counter(
+            (step.op, step.round) for step in self.steps if step.party != ORCHESTRATOR
+        )
+        found: dict[str, set[int]] = {}
+        for (op, _), count in counts.items():
+            found.setdefault(op, set()).add(count)
+        return found
+
+    def _who(self, op: str) -> str:
+        low, high = min(self._silos_of[op]), max(self._silos_of[op])
+        if low == len(self.silos):
+            return "each silo"
+        return f"{low if low == high else f'{low}–{high}'} of {len(self.silos)} silos"
 
 
 def check_input(step: Step, name: str, source: str, done: Mapping[str, Step]) -> None:
@@ -164,8 +183,18 @@ def describe_outputs(step: Step) -> str:
 
 
 def rounds_of(steps: Iterable[Step]) -> str:
+    """The rounds of the steps, with their gaps.
+
+    >>> rounds_of(Step(op="fit", party="a", round=r, inputs={}, outputs={}) for r in (1, 2, 3, 5, 8, 9))
+    '1–3, 5, 8–9'
+    """
     rounds = sorted({step.round for step in steps})
-    return str(rounds[0]) if len(rounds) == 1 else f"{rounds[0]}–{rounds[-1]}"
+    starts = [r for r in rounds if r - 1 not in rounds]
+    ends = [r for r in rounds if r + 1 not in rounds]
+    runs = [str(a) if a == b else f"{a}–{b}" for a, b in zip(starts, ends, strict=True)]
+    if len(runs) > MOST_RUNS:
+        return f"{', '.join(runs[: MOST_RUNS - 1])}, …, {runs[-1]} ({len(rounds)} rounds)"
+    return ", ".join(runs)
 
 
 def to_dict(step: Step) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from fl_kit.batches import Rows
 from fl_kit.events import Event
 from fl_kit.messages import Memory, State, Update
 from fl_kit.model_state import ModelState
+from fl_kit.participation import Participants
 from fl_kit.plan import Plan, Step
 from fl_kit.silo import Federation
 from fl_kit.task import Task
@@ -68,8 +69,14 @@ class Strategy(Protocol):
     inspects_individuals: ClassVar[bool]
     needs_mean: ClassVar[bool]
 
-    def plan(self, federation: Federation, rounds: int, *, measure: bool) -> Plan:
-        """Every step of every party; `measure` adds the sums that Standardize needs."""
+    def plan(
+        self, federation: Federation, rounds: int, *, measure: bool, participants: Participants | None = None
+    ) -> Plan:
+        """Every step of every party; `measure` adds the sums that Standardize needs.
+
+        participants  round → the silos that train in it, where the job draws some; None means all of them.
+                      `strategies.rounds.rounds_plan` gives the usual plan for both
+        """
 
     def init(self, params: Tensors, ctx: Context) -> State:
         """At the orchestrator: state 0 from the model's first parameters."""

@@ -44,18 +44,19 @@ def twin_job(job: Job, federation: Federation) -> Job:
         )
     local = {f.name: getattr(strategy, f.name) for f in fields(FedAvg) if f.name not in AT_ORCHESTRATOR}
     steps = steps_per_round(job, federation)
-    return replace(job, strategy=FedAvg(**{**local, "steps": steps}), aggregator=Mean(), transforms=(), min_silos=None)
+    everyone = replace(job, fraction=None, per_round=None, min_silos=None)
+    return replace(everyone, strategy=FedAvg(**{**local, "steps": steps}), aggregator=Mean(), transforms=())
 
 
 def steps_per_round(job: Job, federation: Federation) -> int:
-    """The gradient steps that all silos take together in one round."""
-    strategy = job.strategy
+    """The gradient steps that the silos of a round take together; the mean over rounds where only some take part."""
+    strategy, part = job.strategy, job.participants(len(federation)) / len(federation)
     assert isinstance(strategy, FedAvg)
     if strategy.steps is not None:
-        return strategy.steps * len(federation)
+        return round(strategy.steps * len(federation) * part)
     bench = Workbench(job.task, seed=job.seed, device="cpu")
     sizes = [len(bench.rows(silo.name, silo.data, "train")) for silo in federation.silos]
-    return sum(strategy.epochs * math.ceil(size / strategy.batch_size) for size in sizes)
+    return max(1, round(part * sum(strategy.epochs * math.ceil(size / strategy.batch_size) for size in sizes)))
 
 
 def pooled(silos: Sequence[str], name: str) -> Federation:

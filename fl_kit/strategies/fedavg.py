@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fl_kit.local import LocalResult, LocalSettings, train
 from fl_kit.messages import Groups, Memory, State, Update
+from fl_kit.participation import Participants
 from fl_kit.plan import Plan
 from fl_kit.protocols import Context, Correction
 from fl_kit.silo import Federation
@@ -84,8 +85,10 @@ class FedAvg:
         """Itself with the learning rate of that round."""
         return cast(LocalSettings, replace(self, lr=self.rate(round)) if isinstance(self.lr, tuple) else self)
 
-    def plan(self, federation: Federation, rounds: int, *, measure: bool) -> Plan:
-        return rounds_plan(federation, rounds, measure=measure, remember=self.remembers)
+    def plan(
+        self, federation: Federation, rounds: int, *, measure: bool, participants: Participants | None = None
+    ) -> Plan:
+        return rounds_plan(federation, rounds, measure=measure, remember=self.remembers, participants=participants)
 
     def init(self, params: Tensors, ctx: Context) -> State:
         return State(round=0, params=params)

@@ -225,3 +225,15 @@ def test_a_silo_that_fails_is_left_out_where_there_is_a_quorum(kind, silos, tmp_
     assert ("north", 1) in left_out
     assert "north" in set(run.failures.silo)
     assert set(run.history().party) == {"south", "global"}
+
+
+def test_where_some_silos_take_part_each_goes_on_with_what_it_kept(kind, silos, tmp_path):
+    asked = job(strategy=STRATEGY, rounds=4, seed=2, per_round=1)
+    fits = [step.party for step in asked.plan(silos).steps if step.op == "fit"]
+    assert fits == ["north", "south", "south", "north"], "the test needs a silo that comes back after a gap"
+    run = asked.run(silos, on=make(kind, tmp_path / "runs")).wait()
+    expected = undisturbed(asked, silos)
+    assert digests(run, range(5)) == digests(expected, range(5))
+    order = ["round", "party", "metric"]
+    found, whole = (each.history().sort_values(order, ignore_index=True) for each in (run, expected))
+    pd.testing.assert_frame_equal(found, whole, check_exact=True)

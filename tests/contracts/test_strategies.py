@@ -178,6 +178,23 @@ def test_resumed_from_what_is_on_the_disk_it_gives_the_same_bits(
 
 
 @every
+def test_with_silos_that_take_turns_it_gives_the_same_bits_after_a_resume(
+    kind: Any, federation: Federation, tmp_path: Path
+) -> None:
+    """One silo a round: the first two rounds and the last measurement find silos that never trained."""
+    asked = job(BATCHNORM, kind(lr=0.05, batch_size=4), 3, per_round=1, seed=1)
+    backend = InProcess(folder=tmp_path / "runs")
+    finished = backend.start(asked, federation).wait()
+    assert {*finished.history().party} == {*federation.names, "global"}
+    whole, folder = digests(finished), tmp_path / "runs" / finished.id
+    for round in (2, 3):
+        shutil.rmtree(folder / round_name(round))
+    events = (folder / "events.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (folder / "events.jsonl").write_text("".join(events[:-1]), encoding="utf-8")
+    assert digests(backend.resume(finished.id).wait()) == whole
+
+
+@every
 def test_a_schedule_gives_each_round_its_learning_rate(kind: Any, federation: Federation) -> None:
     """A flat schedule is the number to the bit, and the second rate counts in round 2 alone."""
     number, flat, falling = (run(LINEAR, kind(lr=lr), federation, 2) for lr in (0.05, [0.05, 0.05], (0.05, 0.01)))
