@@ -17,18 +17,42 @@ if TYPE_CHECKING:
     from sim.known_silos import silo_facts as silo_facts
     from sim.partition import IID as IID
     from sim.partition import ByColumn as ByColumn
+    from sim.partition import ConceptShift as ConceptShift
+    from sim.partition import Continuous as Continuous
     from sim.partition import Dirichlet as Dirichlet
+    from sim.partition import DirichletQuantity as DirichletQuantity
+    from sim.partition import FeatureShift as FeatureShift
+    from sim.partition import Grouped as Grouped
+    from sim.partition import InnerDirichlet as InnerDirichlet
+    from sim.partition import LabelFlip as LabelFlip
+    from sim.partition import Pathological as Pathological
+    from sim.partition import QuantitySkew as QuantitySkew
+    from sim.partition import Shards as Shards
+    from sim.partition import Temporal as Temporal
+    from sim.partition import Vertical as Vertical
     from sim.processes import Processes as Processes
 
 HOMES = {
     "ByColumn": "sim.partition",
     "Comparison": "sim.baselines",
+    "ConceptShift": "sim.partition",
+    "Continuous": "sim.partition",
     "Contribution": "sim.evaluation.contribution",
     "Dirichlet": "sim.partition",
+    "DirichletQuantity": "sim.partition",
+    "FeatureShift": "sim.partition",
+    "Grouped": "sim.partition",
     "IID": "sim.partition",
     "InProcess": "sim.in_process",
+    "InnerDirichlet": "sim.partition",
+    "LabelFlip": "sim.partition",
+    "Pathological": "sim.partition",
     "Processes": "sim.processes",
+    "QuantitySkew": "sim.partition",
     "Race": "sim.evaluation.race",
+    "Shards": "sim.partition",
+    "Temporal": "sim.partition",
+    "Vertical": "sim.partition",
     "compare": "sim.baselines",
     "contribution": "sim.evaluation.contribution",
     "race": "sim.evaluation.race",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fl_kit.errors import DataError
-from sim.partition.columns import Rows, column
+from sim.partition.columns import Rows, whole_column
 from sim.partition.partitioner import Partitioner
 
 if TYPE_CHECKING:
@@ -32,15 +32,7 @@ class ByColumn(Partitioner):
 
         if label == self.column:
             raise DataError(f"column {label!r} cannot be both the silo and the label")
-        values = column(frame, self.column)
-        missing = int(values.isna().sum())
-        if missing:
-            first = int(np.flatnonzero(values.isna())[0])
-            raise DataError(
-                f"column {self.column!r} is missing in {missing} of {len(frame)} rows (the first is row {first}), "
-                "so they belong to no silo; fill it in or leave these rows out"
-            )
-        codes, found = pd.factorize(values)
+        codes, found = pd.factorize(whole_column(frame, self.column))
         source: dict[str, int] = {}
         for code, value in enumerate(found):
             name = silo_name(value)
@@ -55,8 +47,9 @@ class ByColumn(Partitioner):
             raise DataError(f"column {self.column!r} makes {len(assigned)} silos, not {n}; leave n out")
         return assigned
 
-    def keep(self, frame: "pd.DataFrame") -> "pd.DataFrame":
-        return frame.drop(columns=self.column)
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        return (self.column,)
 
 
 def silo_name(value: Any) -> str:

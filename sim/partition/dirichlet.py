@@ -1,13 +1,22 @@
 """Dirichlet: label skew of adjustable strength."""
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fl_kit.errors import DataError
-from sim.partition.columns import Rows, check_count, classes, is_number, is_whole_number, numbered
+from sim.partition.columns import (
+    Rows,
+    check_alpha,
+    check_count,
+    check_minimum,
+    check_room,
+    classes,
+    dealt,
+    needs_label,
+    numbered,
+)
 from sim.partition.partitioner import Partitioner
 from sim.partition.randomness import generator
 
@@ -43,28 +52,20 @@ class Dirichlet(Partitioner):
     minimum: int = 10
 
     def __post_init__(self) -> None:
-        if not is_number(self.alpha) or not 0 < self.alpha < math.inf:
-            raise DataError(f"alpha must be a finite number above 0, not {self.alpha!r}")
-        if not is_whole_number(self.minimum) or self.minimum < 1:
-            raise DataError(f"minimum must be a whole number of at least 1, not {self.minimum!r}")
-        object.__setattr__(self, "alpha", float(self.alpha))
-        object.__setattr__(self, "minimum", int(self.minimum))
+        object.__setattr__(self, "alpha", check_alpha(self.alpha))
+        object.__setattr__(self, "minimum", check_minimum(self.minimum))
 
     def assign(self, frame: "pd.DataFrame", n: int | None, *, label: str | None, seed: int) -> dict[str, Rows]:
-        if label is None:
-            raise DataError("Dirichlet skews a label: say which column it is, split(data, n, label=…)")
-        found = classes(frame, label)
+        found = classes(frame, needs_label(label, "Dirichlet"))
         n = check_count(n, len(frame), "Dirichlet")
-        if n * self.minimum > len(frame):
-            raise DataError(
-                f"{n} silos of at least {self.minimum} rows need {n * self.minimum} rows, and there are {len(frame)}; "
-                f"use {len(frame) // n} as minimum, or {max(len(frame) // self.minimum, 1)} silos"
-            )
+        check_room(n, self.minimum, len(frame))
         random = generator(seed, "dirichlet")
         members = [random.permutation(np.flatnonzero(found == value)) for value in np.unique(found)]
         cuts = self.draw([len(rows) for rows in members], n, random)
-        dealt = [np.split(rows, cut) for rows, cut in zip(members, cuts, strict=True)]
-        return {name: np.sort(np.concatenate([parts[i] for parts in dealt])) for i, name in enumerate(numbered(n))}
+        owner = np.empty(len(frame), dtype=np.int64)
+        for rows, ends in zip(members, cuts, strict=True):
+            owner[rows] = np.searchsorted(ends, np.arange(len(rows)), side="right")
+        return dealt(owner, numbered(n))
 
     def draw(self, sizes: list[int], n: int, random: np.random.Generator) -> list[Rows]:
         """Where to cut each class into n pieces so that every silo gets `minimum` rows."""

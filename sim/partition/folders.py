@@ -1,7 +1,7 @@
 """Content-addressed folders of a partition: written once, whole or not at all, checked when reused.
 
 `<root>/<address>/` holds `manifest.json`, which says what was split how and gives the sha256 of each file,
-and for each silo a folder with `train.csv` and `test.csv`.
+and for each silo a folder with its files, such as `train.csv` and `test.csv`.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 
-Files = Mapping[str, "pd.DataFrame"]
-"""What to write: a path inside the folder, such as `cleveland/train.csv`, and its rows."""
+Files = Mapping[str, Callable[[], bytes]]
+"""What to write: a path inside the folder, such as `cleveland/train.csv`, and what makes its content."""
 
 
 def root(folder: str | Path | None) -> Path:
@@ -92,8 +92,8 @@ def scratch(root: Path) -> Iterator[Path]:
 def write(folder: Path, recipe: Mapping[str, Any], files: Files) -> None:
     """All files, then the manifest; `.gitignore` keeps people's data out of a repository by default."""
     digests = {}
-    for path, frame in files.items():
-        content = csv_bytes(frame)
+    for path, make in files.items():
+        content = make()
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(content)
         digests[path] = sha256(content)

@@ -1,19 +1,22 @@
 """What every partitioner shares: from assigned rows to a federation of local folders."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fl_kit.errors import DataError
 from fl_kit.silo import Federation, Silo
 from sim.partition import folders
-from sim.partition.columns import Rows, check_table, classes, is_number, is_whole_number
+from sim.partition.columns import Rows, classes, is_number, is_whole_number
 from sim.partition.holdout import holdout
 from sim.partition.randomness import generator
+from sim.partition.sources import Columns, Source, source_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,9 +25,16 @@ VERSION = 1
 """Goes up when the same arguments deal rows in another way, so that no older folder is taken for a new one."""
 
 
+Change = Callable[[Columns, str, str], Columns]
+"""(a silo's columns, its name, "train" or "test") → the columns that differ there, alone."""
+
+
 @dataclass(frozen=True)
 class Partitioner(ABC):
-    """Deals the rows of a table to silos. A new one is a frozen dataclass with an `assign`."""
+    """Deals the rows of a table, of arrays or of a Dataset to silos. A new one is a frozen dataclass with an `assign`.
+
+    `assign` is pure and can be called alone: `IID().assign(pd.DataFrame({"y": labels}), 10, label="y", seed=0)`.
+    """
 
     @abstractmethod
     def assign(self, frame: "pd.DataFrame", n: int | None, *, label: str | None, seed: int) -> dict[str, Rows]:
@@ -33,13 +43,27 @@ class Partitioner(ABC):
         Pure: the same frame, n, label and seed give the same rows on every machine.
         """
 
-    def keep(self, frame: "pd.DataFrame") -> "pd.DataFrame":
-        """The columns that the silos' files hold: all, unless the partitioner says otherwise."""
-        return frame
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Columns that the silos' files do not hold: none, unless the partitioner says otherwise."""
+        return ()
+
+    def hold(
+        self, frame: "pd.DataFrame", rows: Rows, strata: Rows, share: float, random: np.random.Generator
+    ) -> NDArray[np.bool_]:
+        """Which of a silo's rows are its test split: a share of each class, unless the partitioner says otherwise."""
+        return holdout(strata, share, random)
+
+    def change(self, columns: Columns, silos: Sequence[str], *, label: str | None, seed: int) -> Change | None:
+        """How silos differ in what they hold, beyond whose rows they are; None: in nothing.
+
+        columns  of all rows, for what is the same at every silo, such as the label's classes
+        """
+        return None
 
     def split(
         self,
-        data: "pd.DataFrame",
+        data: Any,
         n: int | None = None,
         *,
         label: str | None = None,
@@ -50,10 +74,13 @@ class Partitioner(ABC):
     ) -> Federation:
         """A federation whose silos own `train.csv` and `test.csv`; every row is in exactly one of the files.
 
-        data    rows to deal; its index is not kept, its order is
+        data    rows to deal: a DataFrame (its index is not kept, its order is); arrays (inputs, targets) or a
+                mapping of arrays by name; a torch Dataset of (input, target), every item of which is read once.
+                Arrays and Datasets give `train.npz` and `test.npz`, with `x` and `y` or the mapping's names
         n       number of silos; not for ByColumn, which counts them itself
         label   column by which each silo's test split is stratified (and that Dirichlet skews);
-                rows without a label form a stratum of their own
+                rows without a label form a stratum of their own. Default for arrays and Datasets: their
+                targets, `y`
         test    share of each silo's rows held out, in (0, 1); at least one row is held out where a
                 silo has two, and a single row is for training
         seed    same seed, same split, on every machine; the test split of a silo follows from the
@@ -67,17 +94,18 @@ class Partitioner(ABC):
         Raises DataError for data, columns or counts that cannot be split as asked, FederationError
         for names that cannot name a silo.
         """
-        check_table(data)
+        source, label = source_of(data, label)
+        keys = source.keys
         test, seed = check_share(test), check_seed(seed)
-        assigned = rename(self.assign(data, n, label=label, seed=seed), names)
+        assigned = rename(self.assign(keys, n, label=label, seed=seed), names)
         silos = Federation(silos=tuple(Silo(name=name, data="") for name in assigned))
-        check_labels(data, label, assigned)
-        files = self.files(data, assigned, label=label, test=test, seed=seed)
+        check_labels(keys, label, assigned)
+        files = self.files(source, assigned, label=label, test=test, seed=seed)
         recipe = {
             "version": VERSION,
-            "data": folders.sha256(folders.csv_bytes(data)),
+            "data": source.digest(),
             "partitioner": type(self).__name__,
-            "settings": asdict(self),
+            "settings": settings(self),
             "silos": list(assigned),
             "label": label,
             "test": test,
@@ -91,17 +119,31 @@ class Partitioner(ABC):
         )
 
     def files(
-        self, data: "pd.DataFrame", assigned: Mapping[str, Rows], *, label: str | None, test: float, seed: int
-    ) -> "dict[str, pd.DataFrame]":
-        """The train and test rows of each silo, by path."""
-        strata = np.zeros(len(data), dtype=np.int64) if label is None else classes(data, label)
-        kept = self.keep(data)
+        self, source: Source, assigned: Mapping[str, Rows], *, label: str | None, test: float, seed: int
+    ) -> folders.Files:
+        """The train and test rows of each silo, by path; each file is made when it is asked for."""
+        strata = np.zeros(len(source.keys), dtype=np.int64) if label is None else classes(source.keys, label)
+        change = self.change(source.columns(), tuple(assigned), label=label, seed=seed)
+
+        def content(name: str, split: str, rows: Rows) -> bytes:
+            changed = {} if change is None else change(source.columns(rows), name, split)
+            return source.content(rows, changed, self.left_out)
+
         files = {}
         for name, rows in assigned.items():
-            held = holdout(strata[rows], test, generator(seed, "test split", name))
-            files[f"{name}/train.csv"] = kept.iloc[rows[~held]]
-            files[f"{name}/test.csv"] = kept.iloc[rows[held]]
+            held = self.hold(source.keys, rows, strata[rows], test, generator(seed, "test split", name))
+            for split, part in (("train", rows[~held]), ("test", rows[held])):
+                files[f"{name}/{split}.{source.suffix}"] = partial(content, name, split, part)
         return files
+
+
+def settings(partitioner: Partitioner) -> dict[str, Any]:
+    """A partitioner's fields as JSON values; one inside it by its class and its own fields."""
+
+    def plain(value: Any) -> Any:
+        return {type(value).__name__: settings(value)} if isinstance(value, Partitioner) else value
+
+    return {field.name: plain(getattr(partitioner, field.name)) for field in fields(partitioner)}
 
 
 def rename(assigned: dict[str, Rows], names: Sequence[str] | None) -> dict[str, Rows]:

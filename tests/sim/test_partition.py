@@ -386,7 +386,7 @@ def unlabelled_site() -> pd.DataFrame:
         (lambda f: IID().split(table(9), 2, names="ab", folder=f), "must list 2 silo names"),
         (lambda f: IID().split(table(9), 2, names=["a", "a"], folder=f), "names must differ"),
         (lambda f: IID().split(table(0), 1, folder=f), "no rows"),
-        (lambda f: IID().split(np.zeros((3, 2)), 1, folder=f), "takes a pandas DataFrame, not ndarray"),
+        (lambda f: IID().split([1, 2], 1, folder=f), "takes a pandas DataFrame, arrays .* not list"),
         (lambda f: IID().split(pd.DataFrame(np.zeros((3, 2))), 1, folder=f), "column 0 has no text name"),
         (lambda f: IID().split(pd.DataFrame([[1, 2]], columns=["a", "a"]), 1, folder=f), "two columns are called 'a'"),
         (lambda f: Dirichlet().split(table(90), 2, folder=f), "say which column"),
