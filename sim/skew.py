@@ -1,19 +1,20 @@
-"""How the silos' data differ: label mix, missing values, and the distance from the pooled mix."""
+"""How the silos' data differ: sizes, label mix, missing values, features, and the distances from the pool."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fl_kit.errors import DataError
-from fl_kit.silo import Federation, Silo, nearest
+from fl_kit.silo import Federation, nearest
 from fl_kit.table import Cell, Shown, Table
+from sim.distances import gini, jensen_shannon, wasserstein
+from sim.partition.sources import TARGETS
+from sim.silo_rows import SiloRows, read
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
 
 MOST_CLASSES = 50
@@ -24,7 +25,7 @@ MOST_CLASSES = 50
 class Skew(Shown):
     """How the silos of a federation differ in one split.
 
-    label    the target column
+    label    the target column; empty where none was given, and then there are no classes
     split    "train" or "test"
     silos    names, in silo order
     classes  the label's values as text, in order
@@ -32,6 +33,9 @@ class Skew(Shown):
     rows     (silos,): rows, with or without a label
     columns  the feature columns
     missing  (silos, columns): share of rows whose value is missing, in [0, 1]
+    features the numeric ones of the columns
+    shift    (silos, features): distance of the silo's values from those of all rows, see `wasserstein`; nan where
+             a silo has no value
     """
 
     label: str
@@ -42,6 +46,21 @@ class Skew(Shown):
     rows: NDArray[np.int64]
     columns: tuple[str, ...]
     missing: NDArray[np.float64]
+    features: tuple[str, ...]
+    shift: NDArray[np.float64]
+
+    @property
+    def gini(self) -> float:
+        """Inequality of the silos' sizes, see `gini`: 0 for equal ones."""
+        return gini(self.rows)
+
+    @property
+    def feature_shift(self) -> NDArray[np.float64]:
+        """(silos,): the mean of `shift` over the features that a silo has; nan where it has none."""
+        there = ~np.isnan(self.shift)
+        count = there.sum(axis=1)
+        total = np.where(there, self.shift, 0).sum(axis=1)
+        return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
     @property
     def shares(self) -> NDArray[np.float64]:
@@ -57,28 +76,60 @@ class Skew(Shown):
         pooled = self.counts.sum(axis=0) / self.counts.sum()
         return np.array([jensen_shannon(mix, pooled) for mix in self.shares])
 
+    @property
+    def headline(self) -> str:
+        """The figures in a line, each the mean over the silos."""
+        far = self.feature_shift[~np.isnan(self.feature_shift)]
+        parts = [f"JS {self.divergence.mean():.2f}"] if self.classes else []
+        parts.append(f"Gini {self.gini:.2f}")
+        return " · ".join([*parts, *([f"shift {far.mean():.2f}"] if len(far) else [])])
+
     def table(self) -> Table:
         """One row per silo, the pooled rows last."""
         weights = self.rows / self.rows.sum()
-        pooled = self.counts.sum(axis=0) / self.counts.sum()
         cells = self.missing.mean(axis=1) if self.columns else np.zeros(len(self.silos))
+        far = self.feature_shift
         rows: list[list[Cell]] = [
-            [name, int(count), *map(percent, mix), percent(empty), round(float(distance), 3)]
-            for name, count, mix, empty, distance in zip(
-                self.silos, self.rows, self.shares, cells, self.divergence, strict=True
-            )
+            [
+                name,
+                int(self.rows[i]),
+                *(map(percent, self.shares[i]) if self.classes else ()),
+                percent(cells[i]),
+                *([round(float(self.divergence[i]), 3)] if self.classes else ()),
+                None if np.isnan(far[i]) else round(float(far[i]), 3),
+            ]
+            for i, name in enumerate(self.silos)
         ]
-        rows.append(["all", int(self.rows.sum()), *map(percent, pooled), percent(cells @ weights), None])
+        pooled = map(percent, self.counts.sum(axis=0) / self.counts.sum()) if self.classes else ()
+        distances = [None, None] if self.classes else [None]
+        rows.append(["all", int(self.rows.sum()), *pooled, percent(cells @ weights), *distances])
+        divergence = ["JS divergence"] if self.classes else []
+        mixed = "JS divergence of the silo's label mix from that of all rows, in bits: 0 is the same mix. "
         return Table(
-            columns=["silo", "rows", *self.classes, "missing cells", "JS divergence"],
+            columns=["silo", "rows", *self.classes, "missing cells", *divergence, "feature shift"],
             rows=rows,
-            title=f"Skew of {self.label!r} over {len(self.silos)} silos ({self.split})",
-            note="JS divergence of the silo's label mix from that of all rows, in bits: 0 is the same mix",
+            title=f"Skew{f' of {self.label!r}' if self.label else ''} over {len(self.silos)} silos ({self.split})",
+            note=f"Gini of the sizes {self.gini:.3f}. {mixed if self.classes else ''}"
+            "Feature shift: mean Wasserstein distance from all rows, in standard deviations",
         )
 
     def plot(self) -> "Figure":
-        """The label mix of each silo as bars, and beside it the share of missing values per column."""
+        """The label mix of each silo as bars, and beside it the share of missing values per column.
+
+        More than 25 silos, or no label: sizes as bars, and below them a dot for each silo and class.
+        """
+        from sim.skew_dots import MOST_NAMES, draw_many
         from sim.skew_picture import draw
+
+        if len(self.silos) > MOST_NAMES or not self.classes:
+            return draw_many(
+                label=self.label,
+                title=self.headline,
+                silos=self.silos,
+                rows=self.rows,
+                classes=self.classes,
+                counts=self.counts,
+            )
 
         columns, missing = grouped(self.columns, self.missing)
         return draw(
@@ -93,50 +144,73 @@ class Skew(Shown):
         )
 
 
-def skew(federation: Federation, label: str, split: str = "train", *, names: Mapping[str, str] | None = None) -> Skew:
-    """Read the silos' `<split>.csv` and compare them. For simulation: it opens every silo's data.
+def skew(
+    federation: Federation, label: str | None = None, split: str = "train", *, names: Mapping[str, str] | None = None
+) -> Skew:
+    """Read the silos' `<split>.csv`, `.npz` or `.npy` and compare them. For simulation: it opens every silo's data.
 
-    label  the target column; numbers or text, at most 50 classes
+    label  the target column; numbers or text, at most 50 classes. Default: `y` of arrays where it has no more, and
+           none of tables
     names  what the label's values mean, such as a sample's `classes`
+
+    Of arrays with a row and columns, each column is a feature; of images, the mean and the standard deviation of
+    each one's pixels are: brightness and contrast.
 
     Raises DataError, naming the silo, where a file or column is missing or no row has a label.
     """
-    frames = {silo.name: read(silo, split) for silo in federation.silos}
-    for silo, frame in frames.items():
-        if label not in frame.columns:
-            raise DataError(f"silo {silo!r}: {split}.csv has no column {label!r}{nearest(label, list(frame.columns))}")
-        if frame[label].notna().sum() == 0:
-            raise DataError(f"silo {silo!r}: no row of {split}.csv has a {label!r}")
-    values = sorted({value for frame in frames.values() for value in frame[label].dropna()}, key=order)
-    if len(values) > MOST_CLASSES:
-        raise DataError(f"{label!r} has {len(values)} values: skew compares classes, {MOST_CLASSES} at most")
-    columns = tuple(name for name in next(iter(frames.values())).columns if name != label)
-    for silo, frame in frames.items():
-        if set(frame.columns) - {label} != set(columns):
-            odd = sorted((set(frame.columns) - {label}) ^ set(columns))
-            raise DataError(f"silo {silo!r}: {split}.csv has other columns than the first silo's: {', '.join(odd)}")
+    found = {silo.name: read(silo, split) for silo in federation.silos}
+    label = default_label(found) if label is None else label
+    columns = same_columns(found, label)
+    values = [] if label is None else label_values(found, label)
+    frames = [rows.frame for rows in found.values()]
+    features = tuple(name for name in columns if all(frame[name].dtype.kind in "iufb" for frame in frames))
     return Skew(
-        label=label,
+        label=label or "",
         split=split,
         silos=federation.names,
         classes=tuple((names or {}).get(text(value), text(value)) for value in values),
-        counts=np.array([[int((frame[label] == value).sum()) for value in values] for frame in frames.values()]),
-        rows=np.array([len(frame) for frame in frames.values()]),
+        counts=np.array([[int((frame[label] == value).sum()) for value in values] for frame in frames], dtype=np.int64),
+        rows=np.array([len(frame) for frame in frames]),
         columns=columns,
-        missing=np.array([frame[list(columns)].isna().mean().to_numpy(dtype=float) for frame in frames.values()]),
+        missing=np.array([frame[list(columns)].isna().mean().to_numpy(dtype=float) for frame in frames]),
+        features=features,
+        shift=np.array([wasserstein([frame[name].to_numpy(dtype=float) for frame in frames]) for name in features])
+        .reshape(len(features), len(frames))
+        .T,
     )
 
 
-def read(silo: Silo, split: str) -> "pd.DataFrame":
-    import pandas as pd
+def default_label(found: Mapping[str, SiloRows]) -> str | None:
+    """The targets of arrays, where they are classes."""
+    if any(rows.is_table or TARGETS not in rows.frame.columns for rows in found.values()):
+        return None
+    classes = {value for rows in found.values() for value in rows.frame[TARGETS].unique()}
+    return TARGETS if len(classes) <= MOST_CLASSES else None
 
-    path = Path(silo.data) / f"{split}.csv"
-    try:
-        return pd.read_csv(path)
-    except OSError as error:
-        raise DataError(f"silo {silo.name!r}: {path} cannot be read: {error.strerror}") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise DataError(f"silo {silo.name!r}: {path} is not a csv file: {error}") from error
+
+def label_values(found: Mapping[str, SiloRows], label: str) -> list[Any]:
+    """The classes in any silo, in order; raises DataError for a silo without one, or for too many."""
+    for silo, rows in found.items():
+        if rows.frame[label].notna().sum() == 0:
+            raise DataError(f"silo {silo!r}: no row of {rows.file} has a {label!r}")
+    values = sorted({value for rows in found.values() for value in rows.frame[label].dropna()}, key=order)
+    if len(values) > MOST_CLASSES:
+        raise DataError(f"{label!r} has {len(values)} values: skew compares classes, {MOST_CLASSES} at most")
+    return values
+
+
+def same_columns(found: Mapping[str, SiloRows], label: str | None) -> tuple[str, ...]:
+    """The columns beside the label; raises DataError for a silo without the label, with other columns, or empty."""
+    columns = tuple(name for name in next(iter(found.values())).frame.columns if name != label)
+    for silo, rows in found.items():
+        names = list(rows.frame.columns)
+        if label is not None and label not in names:
+            raise DataError(f"silo {silo!r}: {rows.file} has no column {label!r}{nearest(label, names)}")
+        if odd := sorted({*names} - {label} ^ {*columns}):
+            raise DataError(f"silo {silo!r}: {rows.file} has other columns than the first silo's: {', '.join(odd)}")
+        if len(rows.frame) == 0:
+            raise DataError(f"silo {silo!r}: {rows.file} has no rows")
+    return columns
 
 
 def order(value: Any) -> tuple[bool, float, str]:
@@ -170,21 +244,3 @@ def grouped(columns: tuple[str, ...], missing: NDArray[np.float64]) -> tuple[tup
 
 def percent(share: float) -> str:
     return f"{share:.1%}"
-
-
-def jensen_shannon(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
-    """Jensen–Shannon divergence of two distributions, base 2, in [0, 1] (Lin 1991, doi 10.1109/18.61115).
-
-    JS(p, q) = KL(p ‖ m) / 2 + KL(q ‖ m) / 2 with m = (p + q) / 2.
-
-    >>> jensen_shannon(np.array([1.0, 0.0]), np.array([0.0, 1.0]))
-    1.0
-    """
-    middle = (p + q) / 2
-    return (kullback_leibler(p, middle) + kullback_leibler(q, middle)) / 2
-
-
-def kullback_leibler(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
-    """KL(p ‖ q) in bits; classes that p lacks add nothing."""
-    has = p > 0
-    return float(np.sum(p[has] * np.log2(p[has] / q[has])))
