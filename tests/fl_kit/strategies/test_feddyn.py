@@ -114,8 +114,8 @@ def test_it_rests_at_the_minimum_where_fedavg_is_biased(tmp_path: Path, weighted
 
 def test_at_rest_the_memories_are_the_gradients(tmp_path: Path) -> None:
     """There g_k = ∇F_k(w*) = h·(w* − b), and h = 0."""
-    asked = job(QUADRATIC, FedDyn(lr=0.05, alpha=2.0, steps=5, batch_size=6), 150)
-    finished = InProcess(folder=tmp_path / "runs").start(asked, quadratics(tmp_path / "silos", a=A, b=B)).wait()
+    strategy = FedDyn(lr=0.05, alpha=2.0, steps=5, batch_size=6)
+    finished = run(QUADRATIC, strategy, quadratics(tmp_path, a=A, b=B), 150)
     found = gradients(finished, 150)
     assert found == pytest.approx({"a": -9 / 13 - 3, "b": 4 * (-9 / 13 + 1)}, abs=1e-8)
     assert scalar(finished.state().memory["gradient_sum"]) == pytest.approx(0, abs=1e-8)
@@ -128,6 +128,33 @@ def test_a_silo_that_is_often_away_does_not_move_the_minimum(tmp_path: Path) -> 
     finished = run(task, FedDyn(lr=0.1, alpha=2.0, batch_size=6), federation, 300, min_silos=1)
     assert len(finished.failures) == 30
     assert scalar(finished.state().params) == pytest.approx(-9 / 13, abs=1e-9)
+
+
+def test_two_of_four_silos_a_round(tmp_path: Path) -> None:
+    """Algorithm 1 for scalars over the silos that the plan drew, h over those drawn so far; it rests at the minimum."""
+    parts = {"a": A, "b": B, "c": (5, 2.25, 0.5), "d": (3, 1.0, -4.0)}
+    strategy = FedDyn(lr=0.1, alpha=2.0, steps=3, batch_size=6)
+    finished = run(QUADRATIC, strategy, quadratics(tmp_path, **parts), 80, per_round=2, seed=3)
+    drawn = [list(step.updates) for step in finished.plan.steps if step.op == "aggregate"]
+    theta, own, heard = 0.0, dict.fromkeys(parts, 0.0), set[str]()
+    for round, present in enumerate(drawn, 1):
+        heard |= set(present)
+        deltas = {}
+        for k in present:
+            _, curvature, optimum = parts[k]
+            w = theta
+            for _ in range(3):
+                w -= 0.1 * (curvature * (w - optimum) - own[k] + 2 * (w - theta))
+            deltas[k] = w - theta
+            own[k] -= 2 * deltas[k]
+        h = sum(parts[k][0] * own[k] for k in heard) / sum(parts[k][0] for k in heard)
+        mean = sum(parts[k][0] * delta for k, delta in deltas.items()) / sum(parts[k][0] for k in present)
+        theta += mean - h / 2
+        assert scalar(finished.state(round).params) == pytest.approx(theta, abs=1e-12)
+    assert {len(present) for present in drawn} == {2}
+    assert len({tuple(present) for present in drawn}) > 3
+    # (2·3 − 6·4 + 5·2.25·0.5 − 3·4) / (2 + 24 + 11.25 + 3)
+    assert theta == pytest.approx(-24.375 / 40.25, abs=1e-3)
 
 
 @pytest.mark.parametrize("weighted", [True, False], ids=["by rows", "alike"])
