@@ -2,7 +2,7 @@
 
 >>> from sim import samples
 >>> samples.available()
-('heart_disease', 'mnist', 'penguins')
+('credit_data', 'heart_disease', 'lending_club', 'mnist', 'penguins')
 >>> len(samples.load("heart_disease").frame)
 920
 """
@@ -23,12 +23,15 @@ from fl_kit.errors import DataError
 from fl_kit.silo import Federation, nearest
 from fl_kit.table import Shown, Table
 from sim.image_sample import ImageSample
-from sim.partition import ByColumn, Partitioner
+from sim.partition import ByColumn, Partitioner, Vertical
+from sim.partition.columns import is_whole_number
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MANIFEST = "manifest.json"
+MOST_TOLD = 12
+"""A title names this many silos at most."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -46,8 +49,16 @@ class Sample(Shown):
 
     @property
     def silo_column(self) -> str:
-        """The column that says whose row it is."""
+        """The column that says whose row it is; raises DataError where the data have none."""
+        if "silo_column" not in self.manifest:
+            how = " or sample.vertical() for its parties" if self.parties else ""
+            raise DataError(f"{self.name} has no silo column: write sample.federation(by=…, n=…){how}")
         return str(self.manifest["silo_column"])
+
+    @property
+    def parties(self) -> dict[str, tuple[str, ...]]:
+        """Party → the columns that it would hold, for data that tell a vertical story; else empty."""
+        return {party: tuple(columns) for party, columns in self.manifest.get("parties", {}).items()}
 
     @property
     def target(self) -> str:
@@ -62,32 +73,36 @@ class Sample(Shown):
     @property
     def features(self) -> tuple[str, ...]:
         """The columns to predict from, in the order of the silos' files."""
-        return tuple(name for name in self.frame.columns if name not in (self.silo_column, self.target))
+        return tuple(name for name in self.frame.columns if name not in (self.manifest.get("silo_column"), self.target))
 
     def federation(
         self,
         by: Partitioner | None = None,
         *,
         n: int | None = None,
+        largest: int | None = None,
         test: float = 0.3,
         seed: int = 0,
         folder: str | Path | None = None,
     ) -> Federation:
         """Local folders per silo with train.csv and test.csv, stratified by the target.
 
-        by      how rows are dealt; default: each to its own silo, by the silo column
-        n       number of silos, for a partitioner that needs it
+        by       how rows are dealt; default: each to its own silo, by the silo column
+        n        number of silos, for a partitioner that needs it
+        largest  only the rows of so many of the data's own silos, those with the most rows; default: all
         test, seed, folder as in `Partitioner.split`
 
         The silo column is left out of the files whatever `by` is, so that one task reads them all.
-        Raises DataError as `Partitioner.split` does.
+        Raises DataError as `Partitioner.split` does, and for data without a silo column of their own.
 
         >>> load("penguins").federation().names  # doctest: +SKIP
         ('biscoe', 'dream', 'torgersen')
         """
-        own = ByColumn(self.silo_column)
-        by = own if by is None else by
-        rows = self.frame if by == own else self.frame.drop(columns=self.silo_column)
+        own = None if by is not None and "silo_column" not in self.manifest else ByColumn(self.silo_column)
+        by = by or own
+        assert by is not None
+        rows = self.frame if largest is None else self.frame[self.frame[self.silo_column].isin(self._largest(largest))]
+        rows = rows.drop(columns=own.column) if own and by != own else rows
         federation = by.split(rows, n, label=self.target, test=test, seed=seed, folder=folder)
         regions = self.manifest["regions"] if by == own else {}
         return replace(
@@ -95,16 +110,40 @@ class Sample(Shown):
             silos=tuple(replace(silo, region=regions.get(silo.name, "")) for silo in federation.silos),
         )
 
+    def vertical(
+        self, *, overlap: float = 1.0, test: float = 0.3, seed: int = 0, folder: str | Path | None = None
+    ) -> Federation:
+        """Local folders per party, each with its own columns of the rows that it knows, and an id to match them by.
+
+        overlap  share of the rows that every party knows
+        test, seed, folder as in `Vertical.split`
+
+        Raises DataError as `Vertical.split` does, and for data that tell no vertical story.
+        """
+        if not self.parties:
+            raise DataError(f"{self.name} names no parties: say who holds which columns with sim.Vertical({{…}})")
+        by = Vertical(self.parties, overlap=overlap)
+        return by.split(self.frame, label=self.target, test=test, seed=seed, folder=folder)
+
+    def _largest(self, count: int) -> list[str]:
+        """The silos with the most rows; of two with as many, the first in the alphabet."""
+        rows = self.manifest["silos"]
+        if not is_whole_number(count) or not 1 <= count <= len(rows):
+            raise DataError(f"largest must be a whole number from 1 to {len(rows)} silos, not {count!r}")
+        return sorted(rows, key=lambda silo: (-rows[silo], silo))[:count]
+
     def table(self) -> Table:
         """One row per column of the data; the licence and the attribution stand below."""
-        silos = ", ".join(f"{name} {rows}" for name, rows in self.manifest["silos"].items())
+        silos = self.manifest.get("silos", {})
+        told = [f"{name} {rows}" for name, rows in list(silos.items())[:MOST_TOLD]]
+        told += [f"{len(silos) - MOST_TOLD} more"] if len(silos) > MOST_TOLD else []
         return Table(
             columns=["column", "type", "unit", "missing", "description"],
             rows=[
                 [c["name"], c["type"], c.get("unit", ""), c["missing"], c["description"]]
                 for c in self.manifest["columns"]
             ],
-            title=f"{self.manifest['title']}: {len(self.frame)} rows ({silos})",
+            title=f"{self.manifest['title']}: {len(self.frame)} rows" + (f" ({', '.join(told)})" if told else ""),
             note=f"{self.manifest['licence']}. {self.manifest['attribution']}",
         )
 

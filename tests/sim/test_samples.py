@@ -21,7 +21,8 @@ from sim import samples
 from sim.partition import IID, ByColumn, Dirichlet
 
 HOME = Path(__file__).parents[2] / "data_samples"
-NAMES = ("heart_disease", "penguins")
+NAMES = ("credit_data", "heart_disease", "lending_club", "penguins")
+BY_SILO = ("heart_disease", "lending_club", "penguins")
 
 
 def manifest(name: str) -> dict:
@@ -33,7 +34,7 @@ def sha256(path: Path) -> str:
 
 
 def test_available():
-    assert samples.available() == ("heart_disease", "mnist", "penguins")
+    assert samples.available() == tuple(sorted((*NAMES, "mnist")))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -57,9 +58,12 @@ def test_manifest_states_what_is_there(name):
         if column["type"] == "binary":
             assert {row[column["name"]] for row in rows} <= {"0", "1", ""}
     types = {column["name"]: column["type"] for column in found["columns"]}
-    assert types[found["silo_column"]] == "silo"
     assert types[found["target"]["column"]] == "target"
     assert {row[found["target"]["column"]] for row in rows} == set(found["target"]["classes"])
+    if name not in BY_SILO:
+        assert "silo" not in types.values()
+        return
+    assert types[found["silo_column"]] == "silo"
     silos = [row[found["silo_column"]] for row in rows]
     assert found["silos"] == {silo: silos.count(silo) for silo in found["silos"]}
     assert sum(found["silos"].values()) == len(rows)
@@ -238,12 +242,92 @@ def test_penguins_values_follow_from_the_original():
     assert seen == {"biscoe": [0, 2], "dream": [0, 1], "torgersen": [0]}
 
 
+def original(name: str) -> pd.DataFrame:
+    return pd.read_csv(HOME / name / manifest(name)["original"]["file"], keep_default_na=True)
+
+
+def test_loans_values_follow_from_the_original():
+    """modeldata documents 9857 loans; 5.2 % of them are bad."""
+    frame, raw = samples.load("lending_club").frame, original("lending_club")
+    assert (len(frame), int(frame["bad"].sum())) == (9857, 517)
+    assert frame["state"].str.upper().tolist() == raw["addr_state"].tolist()
+    same = [name for name in raw.columns if name in frame.columns and name not in ("emp_length", "sub_grade")]
+    assert len(same) == 17
+    for name in same:
+        pd.testing.assert_series_equal(frame[name], raw[name], check_dtype=False)
+    assert frame["term_60"].tolist() == (raw["term"] == "term_60").astype(int).tolist()
+    grades = sorted(raw["sub_grade"].unique())
+    assert [frame["sub_grade"][raw["sub_grade"] == grade].unique().tolist() for grade in grades] == [
+        [i] for i in range(1, 36)
+    ]
+    for status in ("Not_Verified", "Source_Verified", "Verified"):
+        assert (frame[f"status_{status.lower()}"] == 1).tolist() == (raw["verification_status"] == status).tolist()
+    assert frame["emp_length"].isna().tolist() == (raw["emp_length"] == "emp_unk").tolist()
+    years = raw["emp_length"].map({"emp_lt_1": 0, "emp_ge_10": 10, **{f"emp_{i}": i for i in range(1, 10)}})
+    pd.testing.assert_series_equal(frame["emp_length"], years, check_dtype=False)
+    assert frame["bad"].tolist() == (raw["Class"] == "bad").astype(int).tolist()
+
+
+def test_loans_of_the_largest_states(tmp_path):
+    loans = samples.load("lending_club")
+    federation = loans.federation(largest=12, folder=tmp_path)
+    assert federation.names == ("ca", "fl", "ga", "il", "mi", "nc", "nj", "ny", "oh", "pa", "tx", "va")
+    assert federation["ny"].region == "Northeast, US"
+    assert sum(int(silo.tags["rows"]) for silo in federation.silos) == 6283  # 64 % of 9857
+    assert len(loans.federation(folder=tmp_path).names) == 50
+    assert loans.federation(IID(), n=2, largest=1, folder=tmp_path)["silo-01"].tags == {"rows": "662"}  # California
+    for wrong in (0, 51, 1.5, True):
+        with pytest.raises(DataError, match=r"largest must be a whole number from 1 to 50 silos"):
+            loans.federation(largest=wrong, folder=tmp_path)
+
+
+def test_a_long_list_of_silos_is_cut_in_the_title():
+    assert "mi 261, 38 more)" in repr(samples.load("lending_club"))
+    assert "Spanish bank, for two parties: 4454 rows\n" in repr(samples.load("credit_data"))
+
+
+def test_credit_values_follow_from_the_original():
+    frame, raw = samples.load("credit_data").frame, original("credit_data")
+    assert (len(frame), int(frame["bad"].sum())) == (4454, 1254)
+    for name in ("Seniority", "Age", "Income", "Assets", "Time", "Amount", "Price", "Debt", "Expenses"):
+        pd.testing.assert_series_equal(frame[name.lower()], raw[name], check_dtype=False, check_names=False)
+    for group in ("Home", "Marital", "Job"):
+        columns = [name for name in frame.columns if name.startswith(f"{group.lower()}_")]
+        assert sorted(name.split("_")[1] for name in columns) == sorted(raw[group].dropna().unique())
+        for name in columns:
+            assert (frame[name] == 1).tolist() == (raw[group] == name.split("_")[1]).tolist()
+        assert frame[columns].isna().all(axis=1).tolist() == raw[group].isna().tolist()
+    assert (frame["records"] == 1).tolist() == (raw["Records"] == "yes").tolist()
+    assert frame["bad"].tolist() == (raw["Status"] == "bad").astype(int).tolist()
+
+
+def test_credit_for_two_parties(tmp_path):
+    sample = samples.load("credit_data")
+    federation = sample.vertical(overlap=0.5, folder=tmp_path)
+    bank, registry = (pd.read_csv(Path(federation[party].data) / "train.csv") for party in ("bank", "registry"))
+    assert list(bank.columns) == ["id", "time", "amount", "price", "records", "debt", "expenses", "bad"]
+    assert {*bank.columns, *registry.columns} == {"id", *sample.frame.columns}
+    assert len(set(bank["id"]) & set(registry["id"])) == pytest.approx(0.7 * 0.5 * 4454, abs=25)  # dealt at random
+    matched = bank.merge(registry, on="id")
+    assert matched["age"].tolist() == sample.frame["age"][matched["id"]].tolist()
+
+
+def test_data_without_silos_or_parties_say_how_to_go_on(tmp_path):
+    with pytest.raises(DataError, match=r"credit_data has no silo column: .* or sample.vertical\(\)"):
+        samples.load("credit_data").federation(folder=tmp_path)
+    with pytest.raises(DataError, match=r"no silo column"):
+        samples.load("credit_data").federation(largest=2, by=IID(), n=2, folder=tmp_path)
+    with pytest.raises(DataError, match="penguins names no parties"):
+        samples.load("penguins").vertical(folder=tmp_path)
+    assert samples.load("credit_data").federation(IID(), n=2, folder=tmp_path).names == ("silo-01", "silo-02")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_all_but_the_silo_column_are_numbers(name):
     sample = samples.load(name)
     text = [column for column in sample.frame.columns if not pd.api.types.is_numeric_dtype(sample.frame[column])]
-    assert text == [sample.silo_column]
-    assert set(sample.features) == set(sample.frame.columns) - {sample.silo_column, sample.target}
+    assert text == ([sample.silo_column] if name in BY_SILO else [])
+    assert set(sample.features) == set(sample.frame.columns) - {*text, sample.target}
 
 
 def test_federation_by_hospital(tmp_path):
@@ -282,7 +366,10 @@ def test_repr_names_licence_and_attribution():
 def test_unknown_name_gives_the_nearest():
     with pytest.raises(DataError, match="no sample 'penguin'; did you mean 'penguins'"):
         samples.load("penguin")
-    with pytest.raises(DataError, match=r"did you mean .heart_disease.. Known: heart_disease, mnist, penguins"):
+    with pytest.raises(
+        DataError,
+        match=r"did you mean .heart_disease.. Known: credit_data, heart_disease, lending_club, mnist, penguins",
+    ):
         samples.load("../heart_disease")
 
 
