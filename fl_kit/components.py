@@ -38,7 +38,7 @@ def describe(component: Any, task_module: str) -> dict[str, Any]:
     for name, value in settings.items():
         if not plain(value):
             raise IncompatibleError(
-                f"{kind.__name__}({name}={value!r}): settings must be numbers, text or lists of them"
+                f"{kind.__name__}({name}={value!r}): settings must be numbers, text, or lists and dicts of them"
             )
     module = "task" if kind.__module__ == task_module else kind.__module__
     return {"class": f"{module}.{kind.__name__}", "settings": settings}
@@ -62,7 +62,7 @@ def build(described: Any, task: ModuleType) -> Any:
     if not (isinstance(kind, type) and is_dataclass(kind) and kind.__module__ == module.__name__):
         raise TaskError(f"there is no component {path!r}")
     try:
-        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
+        return kind(**{name: in_tuples(value) for name, value in settings.items()})
     except TypeError as error:
         raise TaskError(f"{path!r} has not these settings: {error}") from error
 
@@ -70,4 +70,13 @@ def build(described: Any, task: ModuleType) -> Any:
 def plain(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(plain(item) for item in value)
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and plain(item) for key, item in value.items())
     return isinstance(value, PLAIN)
+
+
+def in_tuples(value: Any) -> Any:
+    """A setting as components have it: JSON's lists are tuples."""
+    if isinstance(value, dict):
+        return {key: in_tuples(item) for key, item in value.items()}
+    return tuple(in_tuples(item) for item in value) if isinstance(value, list | tuple) else value

@@ -244,6 +244,11 @@ def check_compositions(job: Job) -> None:
             f"{strategy} changes the silo's gradients or counts them, and the task {job.task.name!r} brings its own "
             "fit(), which would ignore that: use FedAvg, or remove fit() from the task"
         )
+    if job.task.fit is not None and getattr(job.strategy, "optimizer_state", "reset") == "kept":
+        raise IncompatibleError(
+            f"{strategy}(optimizer_state='kept'): the task {job.task.name!r} brings its own fit(), whose optimiser "
+            "fl-kit does not see: remove fit() from the task, or leave out optimizer_state"
+        )
     hiding = [type(transform).__name__ for transform in job.transforms if transform.hides_individuals]
     if hiding and job.strategy.inspects_individuals:
         raise IncompatibleError(

@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from fl_kit.batches import EVALUATION_BATCH, Rows, call
 from fl_kit.errors import TaskError
-from fl_kit.messages import Update
+from fl_kit.messages import Groups, Memory, Update
+from fl_kit.optimizers import Optimizer, OptimizerSettings, optimizer_for
 from fl_kit.protocols import Context, Correction
 from fl_kit.randomness import generator
 from fl_kit.tensors import Tensors
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from fl_kit.metrics import Metric
 
 
-class LocalSettings(Protocol):
+class LocalSettings(OptimizerSettings, Protocol):
     """How a silo trains within one round; a strategy has these as its own fields."""
 
     @property
@@ -29,12 +30,6 @@ class LocalSettings(Protocol):
     def steps(self) -> int | None: ...
     @property
     def batch_size(self) -> int: ...
-    @property
-    def lr(self) -> float: ...
-    @property
-    def momentum(self) -> float: ...
-    @property
-    def weight_decay(self) -> float: ...
     @property
     def shuffle(self) -> bool: ...
 
@@ -49,6 +44,8 @@ class LocalResult:
     steps: int
     loss: Tensor
     """Σ loss·rows and Σ rows over the batches, float64."""
+    kept: Groups = field(default_factory=dict)
+    """The optimiser's state, for the silo's memory; empty where it starts afresh each round."""
 
     def update(self) -> Update:
         """The update that plain federated averaging sends."""
@@ -78,35 +75,17 @@ class FitContext:
         self._ctx.check()
 
 
-class SGD:
-    """Stochastic gradient descent as torch.optim.SGD does it, to the bit, without its import and overhead."""
-
-    def __init__(self, settings: LocalSettings) -> None:
-        self.lr = settings.lr
-        self.momentum = settings.momentum
-        self.weight_decay = settings.weight_decay
-        self.velocity: dict[Tensor, Tensor] = {}
-
-    def step(self, params: list[Tensor], grads: list[Tensor]) -> None:
-        """Move the parameters against the gradients, which may be overwritten."""
-        if self.weight_decay:
-            torch._foreach_add_(grads, params, alpha=self.weight_decay)
-        if self.momentum:
-            known = [i for i, p in enumerate(params) if p in self.velocity]
-            if known:
-                velocity = [self.velocity[params[i]] for i in known]
-                torch._foreach_mul_(velocity, self.momentum)
-                torch._foreach_add_(velocity, [grads[i] for i in known])
-            if len(known) < len(params):
-                self.velocity |= {p: g.clone() for p, g in zip(params, grads, strict=True) if p not in self.velocity}
-            grads = [self.velocity[p] for p in params]
-        torch._foreach_add_(params, grads, alpha=-self.lr)
-
-
-def train(ctx: Context, start: Tensors, settings: LocalSettings, correction: Correction | None = None) -> LocalResult:
+def train(
+    ctx: Context,
+    start: Tensors,
+    settings: LocalSettings,
+    correction: Correction | None = None,
+    memory: Memory | None = None,
+) -> LocalResult:
     """Train the silo's model from `start` on its own rows.
 
     correction  changes each gradient before the step (FedProx, SCAFFOLD)
+    memory      the silo's own, from which an optimiser whose state is kept goes on
 
     Raises TaskError if the loss is not finite, or if there are no rows to train on.
     """
@@ -114,19 +93,30 @@ def train(ctx: Context, start: Tensors, settings: LocalSettings, correction: Cor
     model.load(start)
     model.changed()
     model.module.train()
-    loss_sums, steps = own_fit(ctx, rows, settings) if ctx.task.fit else loop(ctx, rows, settings, correction)
+    kept: Groups = {}
+    if ctx.task.fit:
+        loss_sums, steps = own_fit(ctx, rows, settings)
+    else:
+        loss_sums, steps, kept = loop(ctx, rows, settings, correction, memory.tensors if memory else {})
     return LocalResult(
-        delta=model.delta(start), buffers=model.buffer_delta(start), rows=len(rows), steps=steps, loss=loss_sums
+        delta=model.delta(start),
+        buffers=model.buffer_delta(start),
+        rows=len(rows),
+        steps=steps,
+        loss=loss_sums,
+        kept=kept,
     )
 
 
-def loop(ctx: Context, rows: Rows, settings: LocalSettings, correction: Correction | None) -> tuple[Tensor, int]:
-    """The ordinary loop; gives the loss sums and the number of steps."""
+def loop(
+    ctx: Context, rows: Rows, settings: LocalSettings, correction: Correction | None, kept: Groups
+) -> tuple[Tensor, int, Groups]:
+    """The ordinary loop; gives the loss sums, the number of steps and what the optimiser goes on with."""
     module, loss, check = ctx.model.module, ctx.loss, ctx.check
     params = list(ctx.model.trainable.values())
     # in-place steps on these views need no guard against autograd, which costs as much as a small step
     views = [p.detach() for p in params]
-    optimizer = SGD(settings)
+    optimizer = optimizer_for(settings, list(ctx.model.trainable), views, kept)
     unit: Tensor | None = None
     total, count, steps = 0.0, 0, 0
     for epoch in epochs(ctx, rows, settings):
@@ -143,7 +133,7 @@ def loop(ctx: Context, rows: Rows, settings: LocalSettings, correction: Correcti
         total += epoch_loss(losses, sizes, first_step=steps)
         count += sum(sizes)
         steps += len(losses)
-    return torch.tensor([total, count], dtype=torch.float64), steps
+    return torch.tensor([total, count], dtype=torch.float64), steps, optimizer.kept()
 
 
 def epochs(ctx: Context, rows: Rows, settings: LocalSettings) -> Iterator[Iterator[tuple[Any, Any]]]:
@@ -174,7 +164,9 @@ def checked(value: Any) -> Tensor:
     return value
 
 
-def descend(optimizer: SGD, params: list[nn.Parameter], views: list[Tensor], correction: Correction | None) -> None:
+def descend(
+    optimizer: Optimizer, params: list[nn.Parameter], views: list[Tensor], correction: Correction | None
+) -> None:
     """One step from the gradients that backward left.
 
     A parameter that took no part stays where it is, as in torch.optim.SGD, unless the correction moves it.

@@ -18,13 +18,12 @@ from fl_kit.errors import IncompatibleError
 from fl_kit.job import Job
 from fl_kit.silo import Federation, Silo
 from fl_kit.strategies.fedavg import FedAvg
+from fl_kit.strategies.local_training import LocalTraining
 from fl_kit.task import Task
 from fl_kit.workbench import Load, Workbench
 
 SEPARATOR = "+"
 """Between the names of silos, which have none in them."""
-AT_ORCHESTRATOR = frozenset({"server_lr", "server_momentum"})
-"""Settings of FedAvg that a silo's training knows nothing of."""
 
 
 def twin_job(job: Job, federation: Federation) -> Job:
@@ -42,7 +41,7 @@ def twin_job(job: Job, federation: Federation) -> Job:
         raise IncompatibleError(
             f"compare() needs a strategy with FedAvg's local settings, not {type(strategy).__name__}"
         )
-    local = {f.name: getattr(strategy, f.name) for f in fields(FedAvg) if f.name not in AT_ORCHESTRATOR}
+    local = {f.name: getattr(strategy, f.name) for f in fields(LocalTraining)}
     steps = steps_per_round(job, federation)
     everyone = replace(job, fraction=None, per_round=None, min_silos=None)
     return replace(everyone, strategy=FedAvg(**{**local, "steps": steps}), aggregator=Mean(), transforms=())

@@ -69,9 +69,10 @@ class FedDyn(FedAvg):
         return tilt_and_hold
 
     def fit(self, state: State, memory: Memory | None, ctx: Context) -> tuple[Update, Memory | None]:
-        update, g_k = self.train(state, memory, ctx).update(), own_gradient(state, memory)
+        result, g_k = self.train(state, memory, ctx), own_gradient(state, memory)
+        update = result.update()
         kept = {name: torch.sub(g_k[name], delta, alpha=self.alpha) for name, delta in update.delta.items()}
-        return update, Memory(tensors={"gradient": kept})
+        return update, Memory(tensors={"gradient": kept, **result.kept})
 
     def aggregate(self, state: State, updates: Iterable[Update], ctx: Context) -> State:
         noted: Tensors = {}

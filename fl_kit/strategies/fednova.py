@@ -38,6 +38,7 @@ class FedNova(FedProx):
 
     mu: float = 0.0
     needs_mean: ClassVar[bool] = True
+    needs_sgd: ClassVar[bool] = True
     inspects_individuals: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -44,6 +44,7 @@ class QFedAvg(FedAvg):
 
     q: float = 1.0
     needs_mean: ClassVar[bool] = True
+    needs_sgd: ClassVar[bool] = True
     AT_LEAST: ClassVar[Mapping[str, int]] = {**FedAvg.AT_LEAST, "q": 0}
 
     def __post_init__(self) -> None:

@@ -39,6 +39,7 @@ class Scaffold(FedAvg):
     corrects_gradients: ClassVar[bool] = True
     remembers: ClassVar[bool] = True
     needs_mean: ClassVar[bool] = True
+    needs_sgd: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

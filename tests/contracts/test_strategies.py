@@ -37,8 +37,8 @@ def test_every_file_of_the_package_is_offered() -> None:
     files = {path.stem for path in Path(strategies.__file__).parent.glob("*.py")} - {
         "__init__",
         "adaptive",
+        "local_training",
         "rounds",
-        "settings",
         "weights",
     }
     assert {kind.__module__.rpartition(".")[2] for kind in KINDS} == files

@@ -67,7 +67,7 @@ def test_what_it_looks_like() -> None:
 
 
 def test_a_component_of_the_tasks_own(own: ModuleType) -> None:
-    component = own.Mine(lr=0.5, layers=(3, 4), note="α")
+    component = own.Mine(lr=0.5, layers=(3, {"wide": (4, 5)}), note="α")
     described = json.loads(json.dumps(describe(component, own.__name__)))
     assert described["class"] == "task.Mine"
     assert build(described, own) == component
@@ -97,10 +97,10 @@ def test_a_class_in_place_of_its_instance_gets_the_cure() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [torch.ones(1), {"a": 1}, {1}, object(), len, [object()], (1, {"a": 1}), Path("x"), b"x", 1j], ids=repr
+    "value", [torch.ones(1), {1: "a"}, {1}, object(), len, [object()], (1, {"a": len}), Path("x"), b"x", 1j], ids=repr
 )
 def test_settings_that_are_not_plain_are_refused(own: ModuleType, value: Any) -> None:
-    with pytest.raises(IncompatibleError, match=r"Mine\(layers=.*numbers, text or lists"):
+    with pytest.raises(IncompatibleError, match=r"Mine\(layers=.*numbers, text, or lists"):
         describe(own.Mine(layers=value), own.__name__)
 
 

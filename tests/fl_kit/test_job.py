@@ -169,7 +169,7 @@ def test_a_strategy_that_does_not_travel_names_the_cure(own):
     with pytest.raises(IncompatibleError, match=r"Local.*%%silo_module"):
         job(strategy=Local())
     with pytest.raises(IncompatibleError, match="Deep"):
-        Job(task=own, strategy=own.module.Deep(inside={"a": 1}), rounds=1)
+        Job(task=own, strategy=own.module.Deep(inside={"a": object()}), rounds=1)
 
 
 def test_a_strategy_of_the_task_runs_and_resumes(own, silos, tmp_path):

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from fl_kit.errors import StepFailed
-from fl_kit.local import SGD, descend, measuring
+from fl_kit.local import descend, measuring
+from fl_kit.optimizers import SGD
 from fl_kit.randomness import seeded
 from fl_kit.strategies import FedAvg
 from fl_kit.tensors import digest
