@@ -4,6 +4,7 @@ python -m bench                 everything, about a quarter of an hour; wants a 
 python -m bench --quick         a few rounds of each, to see that it works
 python -m bench --azureml       only the submission: a large plan, to a local workspace; a quarter of a minute
 python -m bench --strategies    only the strategies, each beside FedAvg on W1 and W2; some minutes
+python -m bench --partitions    only the partitioners: a million labels to a thousand silos; half a minute
 python -m bench --readme        also put the table, or the one line, into README.md
 """
 
@@ -11,7 +12,7 @@ import argparse
 import sys
 from typing import Any
 
-from bench import report, strategy_report
+from bench import partitions, report, strategy_report
 from bench.child import ROOT, figures
 from bench.start import import_time, to_end_of_round_1
 from bench.systems import FOLDER, LOOP, SYSTEMS
@@ -21,6 +22,9 @@ MORE_SILOS = ("W2x1000:2", "W3x16:2")
 SMALL_JOB = "W2x10"
 LARGE_PLAN, QUICK_PLAN = ("10", "50"), ("2", "3")
 """Silos and rounds of what is submitted to AzureML."""
+
+MANY_LABELS, MANY_SILOS = 1_000_000, 1_000
+"""What the partitioners deal."""
 
 
 def measure(workloads: list[str], repeats: int, *, quick: bool, command: str) -> report.Figures:
@@ -68,6 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="three rounds, one run of each")
     parser.add_argument("--azureml", action="store_true", help="only the submission to AzureML")
     parser.add_argument("--strategies", action="store_true", help="only the strategies, each beside FedAvg")
+    parser.add_argument("--partitions", action="store_true", help="only the partitioners, on a million labels")
     parser.add_argument("--readme", action="store_true", help="put the table, or the one line, into README.md")
     asked = parser.parse_args(arguments)
     if asked.azureml:
@@ -76,6 +81,8 @@ def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     command = " ".join(["python -m bench", *(word for word in words if word != "--readme")])
     workloads = (asked.workloads or ("W1,W2" if asked.strategies else "W1,W2,W3")).split(",")
+    if asked.partitions:
+        return only_partitions(repeats, command=command)
     if asked.strategies:
         return only_strategies(workloads, repeats, readme=asked.readme, command=command)
     found = measure(workloads, repeats, quick=asked.quick, command=command)
@@ -103,6 +110,13 @@ def only_strategies(workloads: list[str], repeats: int, *, readme: bool, command
     print(table)
     if readme:
         report.put_into(ROOT / "README.md", table, strategy_report.MARKS)
+    return 0
+
+
+def only_partitions(repeats: int, *, command: str) -> int:
+    say("partitions")
+    found = figures("partitions", str(MANY_LABELS), str(MANY_SILOS), str(repeats))
+    print(partitions.text(found, rows=MANY_LABELS, silos=MANY_SILOS, command=command))
     return 0
 
 
