@@ -74,7 +74,10 @@ def compute_routes(state: WorkspaceState) -> list[Route]:
 
     async def put(request: Request) -> Response:
         body = put_compute(state, request.path_params["name"], await read_body(request))
-        return JSONResponse(body, status_code=201)
+        # As on Azure a compute is not there at once: the client looks again. azure-ai-ml 1.33 reads an answer that is
+        # final already twice, and finds no computeType the second time.
+        making = {**body, "properties": {**body["properties"], "provisioningState": "Creating"}}
+        return JSONResponse(making, status_code=201, headers={"Retry-After": "1"})
 
     async def delete(request: Request) -> Response:
         state.documents.delete("computes", request.path_params["name"])

@@ -18,6 +18,7 @@ from azure.core.exceptions import (
 )
 from starlette.routing import Route
 
+from fl_kit.azureml.places import instance_types
 from sim.azureml import LocalWorkspace
 from sim.azureml.arm import BUILT_IN
 from sim.azureml.credential import LocalCredential
@@ -148,7 +149,7 @@ def test_computes_of_the_federation(client: Any) -> None:
     }
     assert found["alpha"].tags == {"silo": "alpha", "region": "north"}
     assert found["arc-1"].provisioning_state == "Succeeded"
-    assert "gpu-small" in client.compute.get("arc-1").properties["instanceTypes"]
+    assert set(instance_types(client.compute.get("arc-1"))) == {"gpu-small"}
 
 
 def test_a_compute_is_made_and_deleted(client: Any) -> None:

@@ -145,12 +145,14 @@ def test_cancel_words_and_archive(client, code, environment):
     job = client.jobs.create_or_update(job)
     client.jobs.begin_cancel(job.name).result()
     assert ended(client, job.name, 20) == "Canceled"
-    client.jobs.update(job.name, display_name="other", tags={"c": "d"})
-    assert client.jobs.get(job.name).display_name == "other"
     client.jobs.archive(job.name)
     assert job.name not in [found.name for found in client.jobs.list()]
     client.jobs.restore(job.name)
     assert job.name in [found.name for found in client.jobs.list()]
+    if not hasattr(client.jobs, "update"):
+        pytest.skip("this azure-ai-ml has no jobs.update: 1.35 has")
+    client.jobs.update(job.name, display_name="other", tags={"c": "d"})
+    assert client.jobs.get(job.name).display_name == "other"
     assert client.jobs.get(job.name).tags == {"c": "d"}
 
 
