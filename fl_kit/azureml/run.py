@@ -11,7 +11,7 @@ from fl_kit.azureml.blame import Losses, error_of, failure_of, identity
 from fl_kit.azureml.phases import Phase
 from fl_kit.azureml.polling import Feed, Patience
 from fl_kit.azureml.submissions import Submission, Submissions
-from fl_kit.azureml.verdicts import Verdict, verdicts
+from fl_kit.azureml.verdicts import Verdict, verdict, verdicts
 from fl_kit.errors import FlKitError, StoreError, TrackingError
 from fl_kit.events import (
     NOTE,
@@ -234,7 +234,7 @@ class AzureMLRun(RunHandle):
             if event.name == SILO_LEFT_OUT and event.value == ABSENT and (event.round, event.party) not in heard:
                 of_round = [phase for phase in self._phases(submission) if phase.round == event.round]
                 own = [v for v in self._asked_verdicts(submission, of_round) if v.step.party == event.party]
-                yield from (verdict.event(event.time) for verdict in own[:1])
+                yield from (each.event(event.time) for each in own[:1])
                 yield replace(event, value=own[0].message) if own else event
             else:
                 yield event
@@ -247,10 +247,13 @@ class AzureMLRun(RunHandle):
         heard = {identity(event) for event in self._events[before:] if event.name == STEP_FAILED}
         last = self._phases(submission)[min(feed.done + 1, submission.last - 1) - submission.first :]
         found = self._asked_verdicts(submission, last)
+        if not found and feed.ended == "failed":  # no step's fault: what AzureML says of the pipeline itself
+            ask = partial(verdict, self._submissions.workspace, submission.job, self._next(feed).steps[-1])
+            found = [self._asked(ask, Patience())]
         self._events += [
-            verdict.event(feed.end_time)
-            for verdict in found
-            if identity(verdict.step) not in heard or (verdict.lost and self.job.min_silos is None)
+            each.event(feed.end_time)
+            for each in found
+            if identity(each.step) not in heard or (each.lost and self.job.min_silos is None)
         ]
         return found
 
