@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from fl_kit.task import Task as Task
     from fl_kit.watcher import watch as watch
     from fl_kit.widgets.picker import SiloPicker as SiloPicker
+    from fl_kit.widgets.run_panel import RunPanel as RunPanel
 
 HOMES = {
     "Bulyan": "fl_kit.aggregators",
@@ -68,6 +69,7 @@ HOMES = {
     "NormBounded": "fl_kit.aggregators",
     "Orchestrator": "fl_kit.silo",
     "QFedAvg": "fl_kit.strategies",
+    "RunPanel": "fl_kit.widgets.run_panel",
     "Scaffold": "fl_kit.strategies",
     "Silo": "fl_kit.silo",
     "SiloFacts": "fl_kit.silo_facts",

@@ -36,6 +36,7 @@ PUBLIC = [
     "Orchestrator",
     "Plateau",
     "QFedAvg",
+    "RunPanel",
     "Scaffold",
     "Silo",
     "SiloFacts",
