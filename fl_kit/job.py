@@ -137,6 +137,7 @@ class Job:
     def announcement(self, federation: Federation) -> dict[str, Any]:
         """What the first event of a run says of it, for whoever draws or records it."""
         return {
+            "rounds": self.rounds,
             "silos": list(federation.names),
             "strategy": type(self.strategy).__name__,
             "metrics": ["loss", *self.task.metrics],

@@ -174,7 +174,7 @@ class Fold:
                 self._facts["since"] = event.time
             case e.ROUND_COMPLETED:
                 self._facts |= {"done": event.round, "since": event.time}
-                self._time(value)
+                self._time(event, value)
             case e.STEP_FAILED:
                 what = f"{value.get('step', 'a step')} failed: {value.get('kind', '')}: {value.get('message', '')}"
                 self._failures.append(Failure(round=event.round, silo=event.party, words=what))
@@ -188,8 +188,8 @@ class Fold:
             case e.NOTE | e.STOPPED_EARLY:
                 self._facts["message"] = str(event.value)
 
-    def _time(self, value: dict[str, Any]) -> None:
-        if "seconds" in value:
+    def _time(self, event: Event, value: dict[str, Any]) -> None:
+        if "seconds" in value and event.round:  # what comes before round 1 takes no time of a round's
             self._seconds.append(float(value["seconds"]))
         for name in (name for name in PARTS if name in value):
             self._split.setdefault(name, []).append(float(value[name]))

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fl_kit import FedAvg, Federation, FedProx, Job, Scaffold
+from fl_kit import FedAvg, Federation, FedProx, Job, Scaffold, Target
 from fl_kit.aggregators import Bulyan, FLTrust, Krum, Mean, Median, NormBounded
 from fl_kit.errors import FlKitError, IncompatibleError, TaskError
 from sim.in_process import InProcess
@@ -280,3 +280,16 @@ def model():
         *(("measure", name) for name in silos.names),
         ("init", "orchestrator"),
     ]
+
+
+def test_the_first_event_says_what_progress_and_pictures_need(silos):
+    """Without the rounds there is no bar and no time left; without the rule no line to reach."""
+    found = job(rounds=7)
+    assert found.announcement(silos) == {
+        "rounds": 7,
+        "silos": list(silos.names),
+        "strategy": "FedAvg",
+        "metrics": ["loss", *found.task.metrics],
+    }
+    rule = replace(found, stop=Target(metric="loss", value=0.5)).announcement(silos)["stop"]
+    assert (rule["metric"], rule["value"]) == ("loss", 0.5)

@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 from scripted_run import SECONDS, START, story, value
 
 from fl_kit.chart.curves import Curves, Fold, best, latest, lower_is_better
-from fl_kit.events import NOTE, RUN_COMPLETED, RUN_FAILED, RUN_RESUMED, RUN_STARTED, Event, metric_event
+from fl_kit.events import (
+    NOTE,
+    ROUND_COMPLETED,
+    RUN_COMPLETED,
+    RUN_FAILED,
+    RUN_RESUMED,
+    RUN_STARTED,
+    Event,
+    metric_event,
+)
 
 
 def test_nothing_is_known_before_the_first_event() -> None:
@@ -130,3 +139,12 @@ def test_metrics_come_in_the_tasks_order_whatever_the_order_of_the_figures() -> 
         metric_event(round=0, party="global", metric=m, value=0.5, time=1.0) for m in ("accuracy", "auc", "loss")
     ]
     assert Fold([started, *figures]).curves().metrics == ("loss", "auc")
+
+
+def test_what_comes_before_round_1_is_no_round() -> None:
+    done = [
+        Event(time=START + r, round=r, party="orchestrator", name=ROUND_COMPLETED, value={"seconds": 0.001 + 2 * r})
+        for r in (0, 1)
+    ]
+    assert math.isnan(Fold(done[:1]).curves().pace)
+    assert Fold(done).curves().pace == 2.001

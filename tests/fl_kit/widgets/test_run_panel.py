@@ -1,4 +1,4 @@
-"""RunPanel on a loop that the test turns: what it draws, what its controls do, what stays (a browser: tests/browser)."""
+"""RunPanel on a loop that the test turns: what it draws and what its controls do (in a real browser: tests/browser)."""
 
 import importlib
 import sys
