@@ -1,6 +1,7 @@
 """Metrics that merge exactly: sums of each silo, then one formula; never an average of averages."""
 
 from fl_kit.metrics.auc import AUC
+from fl_kit.metrics.average_precision import AveragePrecision
 from fl_kit.metrics.base import Metric, ratio
 from fl_kit.metrics.classification import F1, Accuracy, Precision, Recall
 from fl_kit.metrics.regression import R2, Mean, MeanAbsoluteError, MeanSquaredError
@@ -13,6 +14,7 @@ __all__ = [
     "Recall",
     "F1",
     "AUC",
+    "AveragePrecision",
     "MeanSquaredError",
     "MeanAbsoluteError",
     "R2",

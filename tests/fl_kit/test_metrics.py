@@ -17,6 +17,7 @@ from fl_kit.metrics import (
     F1,
     R2,
     Accuracy,
+    AveragePrecision,
     Mean,
     MeanAbsoluteError,
     MeanSquaredError,
@@ -96,6 +97,16 @@ def exact_auc(outputs: Tensor, targets: Tensor) -> float:
     return divide(wins, len(positive) * len(negative))
 
 
+def exact_average_precision(outputs: Tensor, targets: Tensor) -> float:
+    """Each positive's precision among the rows that score as high as it or higher, averaged."""
+    scored = list(zip(outputs.tolist(), targets.tolist(), strict=True))
+    precisions = []
+    for score in (z for z, y in scored if y):
+        alarms = [y for z, y in scored if z >= score]
+        precisions.append(sum(alarms) / len(alarms))
+    return divide(math.fsum(precisions), len(precisions))
+
+
 # ---- merged equals pooled ----
 
 
@@ -158,6 +169,17 @@ def test_auc_merges_to_the_bit_and_keeps_its_bound(rows: Rows, cuts: list[int], 
     assert math.isnan(exact) or abs(estimate - exact) <= metric.error_bound(sums) + 1e-15
 
 
+@given(binary_rows(), cuts, st.sampled_from([2, 7, 64, 1024]))
+def test_average_precision_merges_to_the_bit_and_keeps_its_bounds(rows: Rows, cuts: list[int], bins: int) -> None:
+    metric = AveragePrecision(bins=bins)
+    estimate, sums = merged(metric, rows, cuts), metric.sums(*rows)
+    assert estimate == metric.value(sums) or math.isnan(estimate)
+    exact, (low, high) = exact_average_precision(*rows), metric.bounds(sums)
+    assert math.isnan(estimate) == math.isnan(exact) == math.isnan(low) == math.isnan(high)
+    assert math.isnan(exact) or low - 1e-12 <= exact <= high + 1e-12
+    assert math.isnan(exact) or low - 1e-12 <= estimate <= high + 1e-12
+
+
 @settings(max_examples=50)
 @given(binary_rows(), multiclass_rows())
 def test_agrees_with_scikit_learn(binary: Rows, several: Rows) -> None:
@@ -174,6 +196,9 @@ def test_agrees_with_scikit_learn(binary: Rows, several: Rows) -> None:
         hits = (binary[0] >= 0).to(torch.int64).numpy()
         expected = reference(binary[1].numpy(), hits, zero_division=math.nan)
         assert same(merged(kind(), binary, [3, 9]), expected)
+        if binary[1].any():
+            expected = sklearn.average_precision_score(binary[1].numpy(), binary[0].numpy())
+            assert same(exact_average_precision(*binary), expected)
         expected = reference(binary[1].numpy(), hits, average="macro", zero_division=0)
         assert same(merged(kind(average="macro"), binary, [3, 9]), expected)
 
@@ -239,11 +264,41 @@ def test_bins_resolve_logits_far_from_zero() -> None:
     assert bound < equal_width / 10
 
 
+# ---- average precision ----
+
+
+def test_average_precision_by_hand() -> None:
+    """From the top: 1, 0, 1, 0, 1. Precision at the positives 1/1, 2/3, 3/5; each in a bin of its own."""
+    metric = AveragePrecision()
+    sums = metric.sums(torch.tensor([4.0, 2.0, 1.0, 0.0, -3.0]), torch.tensor([1, 0, 1, 0, 1]))
+    expected = (1 + 2 / 3 + 3 / 5) / 3
+    assert metric.value(sums) == pytest.approx(expected, abs=1e-15)
+    assert metric.bounds(sums) == pytest.approx((expected, expected), abs=1e-14)
+
+
+def test_average_precision_of_one_bin_by_hand() -> None:
+    """Two positives, three negatives, all tied: 2/5. Least: negatives first, (1/4 + 2/5) / 2; greatest: 1."""
+    sums = AveragePrecision(bins=2).sums(torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0]), torch.tensor([1, 1, 0, 0, 0]))
+    assert AveragePrecision(bins=2).value(sums) == 0.4
+    assert AveragePrecision(bins=2).bounds(sums) == pytest.approx(((1 / 4 + 2 / 5) / 2, 1.0), abs=1e-14)
+
+
+def test_average_precision_tells_apart_what_auc_does_not() -> None:
+    """One positive among 1000, nine negatives above it: AUC 0.991, average precision one tenth."""
+    logits, targets = torch.linspace(-5, 5, 1000), torch.zeros(1000)
+    targets[990] = 1
+    assert AUC(bins=65536).value(AUC(bins=65536).sums(logits, targets)) == pytest.approx(990 / 999, abs=1e-12)
+    metric = AveragePrecision(bins=65536)
+    assert metric.value(metric.sums(logits, targets)) == pytest.approx(0.1, abs=1e-12)
+
+
 # ---- shapes, dtypes, names ----
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int32, torch.int64, torch.float32, torch.float16])
-@pytest.mark.parametrize("metric", [Accuracy(), Precision(), Recall(), F1(), AUC()], ids=lambda m: m.name)
+@pytest.mark.parametrize(
+    "metric", [Accuracy(), Precision(), Recall(), F1(), AUC(), AveragePrecision()], ids=lambda m: m.name
+)
 def test_targets_of_any_dtype_and_either_shape(metric: Metric, dtype: torch.dtype) -> None:
     outputs, targets = torch.tensor([2.0, -1.0, 0.5, -3.0]), torch.tensor([1, 0, 0, 1])
     expected = metric.sums(outputs, targets)
@@ -284,13 +339,13 @@ def test_half_precision_is_summed_in_float64() -> None:
 
 
 def test_names() -> None:
-    assert [m.name for m in (Accuracy(), Precision(), Recall(), F1(), AUC(), R2())] == [
-        "accuracy", "precision", "recall", "f1", "auc", "r2",
+    assert [m.name for m in (Accuracy(), Precision(), Recall(), F1(), AUC(), AveragePrecision(), R2())] == [
+        "accuracy", "precision", "recall", "f1", "auc", "average_precision", "r2",
     ]  # fmt: skip
     assert F1(average="macro").name == "f1_macro"
     assert Recall(threshold=0.3, average="micro").name == "recall_micro_at_0.3"
     assert Accuracy(threshold=0.25).name == "accuracy_at_0.25"
-    assert (AUC().better, MeanSquaredError().better, Mean(name="x", function=torch.sub).better) == (
+    assert (AveragePrecision().better, MeanSquaredError().better, Mean(name="x", function=torch.sub).better) == (
         "higher", "lower", "lower",
     )  # fmt: skip
 
@@ -298,8 +353,8 @@ def test_names() -> None:
 # ---- undefined values ----
 
 EVERY = [
-    Accuracy(), Precision(), Recall(), F1(), AUC(), MeanSquaredError(), MeanAbsoluteError(), R2(),
-    Mean(name="bias", function=torch.sub),
+    Accuracy(), Precision(), Recall(), F1(), AUC(), AveragePrecision(), MeanSquaredError(), MeanAbsoluteError(),
+    R2(), Mean(name="bias", function=torch.sub),
 ]  # fmt: skip
 
 
@@ -320,6 +375,8 @@ def test_one_class_only() -> None:
     outputs, zeros = torch.tensor([-1.0, -2.0]), torch.tensor([0, 0])
     assert math.isnan(AUC().value(AUC().sums(outputs, zeros)))
     assert math.isnan(AUC().error_bound(AUC().sums(outputs, 1 - zeros)))
+    assert math.isnan(AveragePrecision().value(AveragePrecision().sums(outputs, zeros)))
+    assert AveragePrecision().value(AveragePrecision().sums(outputs, 1 - zeros)) == 1
     assert math.isnan(Precision().value(Precision().sums(outputs, 1 - zeros)))  # nothing predicted positive
     assert math.isnan(Recall().value(Recall().sums(outputs, zeros)))  # nothing is positive
     assert math.isnan(F1().value(F1().sums(outputs, zeros)))
@@ -369,6 +426,7 @@ Z = torch.zeros
         (Precision(), Z(2), torch.tensor([0.5, 1.0]), r"from 0 to 1, found 0\.5"),
         (Precision(), Z(2), torch.tensor([math.nan, 1.0]), "from 0 to 1, found nan"),
         (AUC(), Z(4, 3), Z(4), "two classes"),
+        (AveragePrecision(), Z(4, 3), Z(4), "two classes"),
         (F1(average="binary"), Z(4, 3), Z(4), "two classes"),
         (Accuracy(), Z(()), Z(()), "logits of shape"),
         (Accuracy(), Z(2, 3, 4), Z(2), "logits of shape"),
@@ -407,6 +465,7 @@ def test_what_is_no_tensor_is_named() -> None:
         lambda: F1(threshold=1.5),
         lambda: Recall(average="weighted"),  # type: ignore[arg-type]
         lambda: AUC(bins=1),
+        lambda: AveragePrecision(bins=1),
         lambda: AUC(bins=2.5),  # type: ignore[arg-type]
         lambda: R2(center=math.inf),
     ],
