@@ -77,6 +77,9 @@ class AzureML:
     def attach(self, run_id: str) -> AzureMLRun:
         """The run of that id, whether it goes on or has ended: from another kernel, the same events.
 
+        It needs the run's folder, which says what was asked for; a run in chunks, or one whose lost steps the job's
+        `retries` allow to try again, is gone on with.
+
         Raises RunNotFound with the nearest id, StoreError for a damaged run folder.
         """
         return AzureMLRun(self._found(run_id)).watch()
@@ -95,7 +98,17 @@ class AzureML:
         return Path(self.folder).resolve()
 
     def _found(self, run_id: str) -> Submissions:
-        submissions = self._submissions(run_id, FolderStore.open(self._runs, run_id)).find()
+        try:
+            store = FolderStore.open(self._runs, run_id)
+        except RunNotFound as error:
+            workspace = Workspace(self.client)
+            if Path(run_id).name != run_id or workspace.job(run_id) is None:
+                raise
+            raise RunNotFound(
+                f"workspace {workspace.name} has run {run_id}, but its folder is not in {self._runs}: bring it from "
+                "the machine that started the run, or give AzureML the `folder` in which it is"
+            ) from error
+        submissions = self._submissions(run_id, store).find()
         if not submissions.made:
             raise RunNotFound(
                 f"run {run_id} was never submitted to workspace {submissions.workspace.name}, or to another one"

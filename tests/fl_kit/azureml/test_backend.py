@@ -187,6 +187,14 @@ def test_a_run_that_was_never_submitted_here(client, silos, tmp_path):
         AzureML(client, folder=tmp_path / "runs").attach("r")
 
 
+def test_a_run_that_the_workspace_has_and_whose_folder_is_elsewhere(client, silos, tmp_path):
+    submissions(client, silos, tmp_path).submit(0)
+    with pytest.raises(RunNotFound, match="workspace ws has run r, but its folder is not in"):
+        AzureML(client, folder=tmp_path / "elsewhere").attach("r")
+    with pytest.raises(RunNotFound, match="there is no run 's' in"):
+        AzureML(client, folder=tmp_path / "elsewhere").attach("s")
+
+
 def test_a_bundle_that_was_changed_is_not_sent_again(client, silos, tmp_path):
     found = submissions(client, silos, tmp_path)
     found.submit(0)
