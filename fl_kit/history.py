@@ -1,26 +1,89 @@
 """A run's figures and failures as tidy pandas frames."""
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
+from fl_kit.chart.curves import Fold
+from fl_kit.chart.look import look_of
 from fl_kit.events import STEP_FAILED, Event, is_metric, metric_name
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 
 def history(events: Iterable[Event]) -> "pd.DataFrame":
     """One row per round, party and metric: columns round, party, metric, value.
 
     A round that was run again after a resume counts once, with its last figures. Rows are in order of
-    round; `party` is a silo's name or "global", the federation.
+    round; `party` is a silo's name or "global", the federation. The frame's own `plot()` is the run's picture of
+    convergence; what is derived from it, a selection or a pivot, is a plain frame with pandas' plots.
     """
     import pandas as pd
 
+    events = list(events)
     figures = {(e.round, e.party, metric_name(e)): e.value for e in events if is_metric(e)}
     rows = [(*key, value) for key, value in sorted(figures.items(), key=lambda item: item[0][0])]
     frame = pd.DataFrame(rows, columns=["round", "party", "metric", "value"])
-    return frame.astype({"round": "int64", "value": "float64"})
+    found: pd.DataFrame = history_frame()(frame.astype({"round": "int64", "value": "float64"}))
+    found._events = events  # type: ignore[attr-defined]  # History's own
+    return found
+
+
+@cache
+def history_frame() -> Any:
+    """The class of a whole history: what pandas derives from it is a plain DataFrame."""
+    import pandas as pd
+
+    class History(pd.DataFrame):
+        """A run's figures, one row per round, party and metric; `plot()` draws them as `watch` does."""
+
+        # pandas takes an attribute that is not named here for a column
+        _internal_names = (*pd.DataFrame._internal_names, "_events")  # type: ignore[attr-defined]  # no stub
+        _internal_names_set = frozenset(_internal_names)
+        _events: list[Event]
+
+        @property
+        def _constructor(self) -> "type[pd.DataFrame]":
+            return pd.DataFrame
+
+        def plot(self, **look: Any) -> "Figure":  # type: ignore[override]  # instead of pandas' accessor
+            return plot(self._events, **look)
+
+        def __reduce_ex__(self, protocol: Any) -> Any:
+            return pd.DataFrame, (pd.DataFrame(self),)  # a class inside a function does not travel
+
+    History.plot.__doc__ = plot.__doc__
+    return History
+
+
+def plot(
+    events: Iterable[Event],
+    *,
+    metrics: tuple[str, ...] | None = None,
+    log: bool = False,
+    target: Mapping[str, float] | None = None,
+    reference: Mapping[str, Mapping[str, float]] | None = None,
+) -> "Figure":
+    """The convergence of a run as a matplotlib figure: what `watch` leaves, without the progress above it.
+
+    A notebook shows it; `figure.savefig("convergence.pdf")` writes it for a paper, with texts as texts.
+
+    metrics    which to draw, two a row; by default "loss" and the first other metric of the global model
+    log        logarithmic axes of values; values of 0 or less are counted, not drawn
+    target     metric → the value to reach; by default that of the job's own stop rule, if it has one
+    reference  metric → label → value: level lines to compare with, such as `Comparison.reference`
+
+    Raises FlKitError for a look that makes no sense.
+
+    >>> figure = run.history().plot(metrics=("auc",), reference={"auc": {"centralised": 0.91}})  # doctest: +SKIP
+    """
+    from fl_kit.chart.figure import to_figure
+    from fl_kit.chart.layout import picture
+
+    look = look_of(metrics=metrics, log=log, target=target, reference=reference, header=False)
+    return to_figure(picture(Fold(events).curves(), look))
 
 
 def failures(events: Iterable[Event]) -> "pd.DataFrame":

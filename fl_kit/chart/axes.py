@@ -61,7 +61,8 @@ def axes(curves: Curves, metric: str, frame: Frame, look: Look) -> Axes | None:
     low, high = min([low, *lines]), max([high, *lines])
     steps = tuple(log_ticks(low, high) if log else ticks(low, high))
     first = curves.first_round(metric)
-    last = max(curves.total, *(len(series) - 1 for series in parties.values()), first + 1)
+    span = curves.done if curves.ended else curves.total  # what did not come needs no room
+    last = max(span, *(len(series) - 1 for series in parties.values()), first + 1)
     return Axes(
         x=Scale(low=first, high=last, start=frame.left, end=frame.right),
         y=Scale(low=steps[0], high=steps[-1], start=frame.bottom, end=frame.top, log=log),

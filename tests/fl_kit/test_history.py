@@ -1,7 +1,9 @@
 import math
 
 import pandas as pd
+import pytest
 
+from fl_kit.errors import FlKitError
 from fl_kit.events import Event, metric_event
 from fl_kit.history import failures, history
 
@@ -56,3 +58,57 @@ def test_each_failed_attempt_is_a_row():
         ("a", 1, "fit", "OSError", "away", ""),
         ("b", 2, "fit", "OSError", "x", ""),
     ]
+
+
+# --- its picture ------------------------------------------------------------------------------------------------
+
+
+def run_of_two_rounds() -> list[Event]:
+    begun = {"rounds": 9, "silos": ["a"], "strategy": "FedAvg", "metrics": ["loss", "auc"]}
+    return [
+        Event(time=0.0, round=0, party="orchestrator", name="run/started", value=begun),
+        *(figure(r, party, "loss", 3.0 - r) for r in (0, 1, 2) for party in ("a", "global")),
+        *(figure(r, "global", "auc", 0.6 + r / 10) for r in (0, 1, 2)),
+        Event(time=1.0, round=2, party="orchestrator", name="round/completed", value={"seconds": 1.0}),
+        Event(time=1.0, round=2, party="orchestrator", name="run/stopped"),
+    ]
+
+
+def said(picture) -> set[str]:
+    return {text.get_text() for text in picture.axes[0].texts}
+
+
+def test_the_frame_draws_the_run_as_a_figure_for_a_paper(tmp_path):
+    picture = history(run_of_two_rounds()).plot()
+    assert {"loss", "auc", "federation 1.00", "best 0.800 in round 2"} <= said(picture)
+    assert not any("stopped after" in text for text in said(picture)), "a paper needs no progress"
+    assert not {"9"} & said(picture), "rounds that did not come take no room"
+    assert picture._repr_png_()[0].startswith(b"\x89PNG")
+    picture.savefig(tmp_path / "convergence.pdf")
+    assert (tmp_path / "convergence.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_the_picture_takes_what_watch_takes():
+    frame = history(run_of_two_rounds())
+    picture = frame.plot(metrics=("auc",), log=True, target={"auc": 0.75}, reference={"auc": {"centralised": 0.9}})
+    assert {"target 0.750", "centralised 0.900"} <= said(picture)
+    assert "loss" not in said(picture)
+    with pytest.raises(FlKitError, match="metrics is a tuple of names"):
+        frame.plot(metrics="auc")
+
+
+def test_what_pandas_derives_is_a_plain_frame():
+    frame = history(run_of_two_rounds())
+    derived = [
+        frame[frame.party == "global"],
+        frame.copy(),
+        frame.head(),
+        frame.pivot_table("value", "round", "metric"),
+    ]
+    assert {type(each) for each in derived} == {pd.DataFrame}
+    make, arguments = frame.__reduce_ex__(2)  # what travels to a user's own worker process
+    assert [type(each) for each in (make(*arguments), *arguments)] == [pd.DataFrame] * 2
+    pd.testing.assert_frame_equal(frame, pd.DataFrame(frame))
+    frame["seed"] = 3
+    assert list(frame.columns) == ["round", "party", "metric", "value", "seed"]
+    assert said(frame.plot())
