@@ -18,6 +18,7 @@ SMALL: dict[str, list[dict[str, Any]]] = {
         {"WHERE": "simulation", "rounds": 2},
         {"WHERE": "local-workspace", "rounds": 2},
     ],
+    "02_skew_and_partitions": [{"digits": 2000, "rounds": 2, "epochs": 1}],
 }
 """Parameters that make a notebook quick, once for each way to run it; each notebook needs an entry."""
 CASES = [
