@@ -35,13 +35,17 @@ if TYPE_CHECKING:
     from fl_kit.standardize import Standardize as Standardize
     from fl_kit.stopping import Plateau as Plateau
     from fl_kit.stopping import Target as Target
+    from fl_kit.strategies import Ditto as Ditto
     from fl_kit.strategies import FedAdagrad as FedAdagrad
     from fl_kit.strategies import FedAdam as FedAdam
     from fl_kit.strategies import FedAvg as FedAvg
+    from fl_kit.strategies import FedBN as FedBN
     from fl_kit.strategies import FedDyn as FedDyn
     from fl_kit.strategies import FedNova as FedNova
+    from fl_kit.strategies import FedPer as FedPer
     from fl_kit.strategies import FedProx as FedProx
     from fl_kit.strategies import FedYogi as FedYogi
+    from fl_kit.strategies import Moon as Moon
     from fl_kit.strategies import QFedAvg as QFedAvg
     from fl_kit.strategies import Scaffold as Scaffold
     from fl_kit.task import Task as Task
@@ -77,6 +81,10 @@ HOMES = {
     "Standardize": "fl_kit.standardize",
     "Plateau": "fl_kit.stopping",
     "Target": "fl_kit.stopping",
+    "Ditto": "fl_kit.strategies",
+    "FedBN": "fl_kit.strategies",
+    "FedPer": "fl_kit.strategies",
+    "Moon": "fl_kit.strategies",
     "Task": "fl_kit.task",
     "TrimmedMean": "fl_kit.aggregators",
     "constant": "fl_kit.schedules",

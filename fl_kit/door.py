@@ -24,8 +24,10 @@ def arriving(ctx: StepContext, updates: Iterable[Update], arrived: list[str]) ->
     A malformed update is left out where the job has a quorum. Raises MessageError where it has none, and
     QuorumLost where too few arrived.
     """
-    trainable = {name: p.detach() for name, p in ctx.model.trainable.items()}
-    buffers = {"buffers": ctx.model.moving_buffers} if ctx.model.moving_buffers else {}
+    private = ctx.job.strategy.private(ctx.model.module)
+    trainable = {name: p.detach() for name, p in ctx.model.trainable.items() if name not in private}
+    moving = {name: buffer for name, buffer in ctx.model.moving_buffers.items() if name not in private}
+    buffers = {"buffers": moving} if moving else {}
     for update in updates:
         try:
             length = check_update(update, trainable, buffers)

@@ -10,6 +10,9 @@ from fl_kit.messages import Update
 from fl_kit.metrics import ratio
 from fl_kit.tensors import Tensors
 
+PERSONAL = "personal_"
+"""Before a metric's name: of the silos' personal models, beside the global one."""
+
 
 class Figures:
     """The metric sums of arriving updates: told for each silo, added up for the federation."""
@@ -42,5 +45,5 @@ class Figures:
         self.ctx.tell(party, name, self._value(name, sums), self.ctx.step.round if trained else self.round)
 
     def _value(self, name: str, sums: torch.Tensor) -> float:
-        metric = self.ctx.task.metrics.get(name)
+        metric = self.ctx.task.metrics.get(name.removeprefix(PERSONAL))
         return metric.value(sums) if metric else ratio(sums)

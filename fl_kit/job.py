@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from inspect import signature
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fl_kit.aggregators.mean import Mean
 from fl_kit.components import build, describe
@@ -17,7 +17,11 @@ from fl_kit.review import Review
 from fl_kit.silo import Federation, nearest
 from fl_kit.source import digest
 from fl_kit.standardize import standardizers
+from fl_kit.strategies.fedavg import FedAvg
 from fl_kit.task import Task
+
+if TYPE_CHECKING:
+    from torch import nn
 
 FORMAT = 1
 PLAIN_FIELDS = (
@@ -85,6 +89,7 @@ class Job:
         check_participation(self)
         check_compositions(self)
         check_stop(self)
+        check_model(self)
         self.to_dict()
 
     def plan(self, federation: Federation) -> Plan:
@@ -122,13 +127,18 @@ class Job:
     @cached_property
     def measures(self) -> bool:
         """Whether the model standardises its input, so that silos send sums before round 1."""
+        return bool(standardizers(self.fresh_model()))
+
+    def fresh_model(self) -> "nn.Module":
+        """A model as the task makes it, to be looked at; raises TaskError if it cannot be made."""
         try:
             with seeded(self.seed, "plan"):
-                return bool(standardizers(self.task.model()))
+                found: nn.Module = self.task.model()
         except FlKitError:
             raise
         except Exception as error:
             raise self.task.refused("has a model() that failed", error) from error
+        return found
 
     def review(self, federation: Federation) -> Review:
         """What will run where, reading and writing what, and the digest of the source."""
@@ -197,6 +207,12 @@ class Job:
             )
         except (ValueError, KeyError, TypeError) as error:
             raise TaskError(f"this is not a job: {error!r}") from error
+
+
+def check_model(job: Job) -> None:
+    """Let a strategy that is particular about the model refuse it; one that is not costs no model."""
+    if type(job.strategy).check_model is not FedAvg.check_model:
+        job.strategy.check_model(job.fresh_model())
 
 
 def check_stop(job: Job) -> None:

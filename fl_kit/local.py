@@ -75,17 +75,31 @@ class FitContext:
         self._ctx.check()
 
 
+@dataclass(frozen=True, kw_only=True)
+class LossTerm:
+    """What a strategy adds to the loss of each batch.
+
+    term   (inputs, outputs) → a scalar tensor; called after the model's forward pass, before the backward one
+    close  called when training has ended, however it did
+    """
+
+    term: Callable[[Any, Tensor], Tensor]
+    close: Callable[[], None] = lambda: None
+
+
 def train(
     ctx: Context,
     start: Tensors,
     settings: LocalSettings,
     correction: Correction | None = None,
     memory: Memory | None = None,
+    term: LossTerm | None = None,
 ) -> LocalResult:
     """Train the silo's model from `start` on its own rows.
 
     correction  changes each gradient before the step (FedProx, SCAFFOLD)
     memory      the silo's own, from which an optimiser whose state is kept goes on
+    term        is added to the loss (MOON); the training loss is told without it
 
     Raises TaskError if the loss is not finite, or if there are no rows to train on.
     """
@@ -94,10 +108,14 @@ def train(
     model.changed()
     model.module.train()
     kept: Groups = {}
-    if ctx.task.fit:
-        loss_sums, steps = own_fit(ctx, rows, settings)
-    else:
-        loss_sums, steps, kept = loop(ctx, rows, settings, correction, memory.tensors if memory else {})
+    try:
+        if ctx.task.fit:
+            loss_sums, steps = own_fit(ctx, rows, settings)
+        else:
+            loss_sums, steps, kept = loop(ctx, rows, settings, correction, memory.tensors if memory else {}, term)
+    finally:
+        if term is not None:
+            term.close()
     return LocalResult(
         delta=model.delta(start),
         buffers=model.buffer_delta(start),
@@ -109,7 +127,12 @@ def train(
 
 
 def loop(
-    ctx: Context, rows: Rows, settings: LocalSettings, correction: Correction | None, kept: Groups
+    ctx: Context,
+    rows: Rows,
+    settings: LocalSettings,
+    correction: Correction | None,
+    kept: Groups,
+    term: LossTerm | None,
 ) -> tuple[Tensor, int, Groups]:
     """The ordinary loop; gives the loss sums, the number of steps and what the optimiser goes on with."""
     module, loss, check = ctx.model.module, ctx.loss, ctx.check
@@ -124,9 +147,11 @@ def loop(
         sizes: list[int] = []
         for inputs, targets in epoch:
             check()
-            value = loss(call(module, inputs), targets)
+            outputs = call(module, inputs)
+            value = loss(outputs, targets)
             unit = one_like(value) if unit is None else unit
-            value.backward(unit)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            whole = value if term is None else value + term.term(inputs, outputs)
+            whole.backward(unit)  # type: ignore[no-untyped-call]  # torch leaves it untyped
             descend(optimizer, params, views, correction)
             losses.append(value.detach())
             sizes.append(len(targets))

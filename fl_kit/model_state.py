@@ -71,11 +71,11 @@ class ModelState:
         """The buffers that travel in updates."""
         return {name: b for name, b in self._buffers.items() if b.dtype != torch.bool}
 
-    def snapshot(self) -> Tensors:
-        """A copy of every parameter and buffer, on the CPU."""
-        return {
-            name: value.detach().to("cpu", copy=True).contiguous() for name, value in self._now(self._places).items()
-        }
+    def snapshot(self, names: Iterable[str] | None = None) -> Tensors:
+        """A copy of these parameters and buffers, by default of all, on the CPU; in the model's order."""
+        wanted = self._places.keys() if names is None else self._places.keys() & set(names)
+        kept = (name for name in self._places if name in wanted)
+        return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in self._now(kept).items()}
 
     def load(self, params: Tensors) -> None:
         """Copy a state's parameters into the model, unless it already holds just these.

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import torch
+from torch import nn
 
 from fl_kit.batches import Rows
 from fl_kit.events import Event
@@ -63,11 +64,13 @@ class Strategy(Protocol):
     corrects_gradients    whether it changes the silo's gradients, or counts them, which a task's own `fit` would ignore
     inspects_individuals  whether `aggregate` changes single updates, which a transform may hide
     needs_mean            whether its equations need exact means Σ weight·value / Σ weight
+    personal              whether figures come a second time, as personal_<metric>: of a model beside the global one
     """
 
     corrects_gradients: ClassVar[bool]
     inspects_individuals: ClassVar[bool]
     needs_mean: ClassVar[bool]
+    personal: ClassVar[bool]
 
     def plan(
         self, federation: Federation, rounds: int, *, measure: bool, participants: Participants | None = None
@@ -89,6 +92,12 @@ class Strategy(Protocol):
 
     def evaluate(self, state: State, memory: Memory | None, ctx: Context) -> Tensors:
         """In a silo: the sums of each metric for the model that this silo would use."""
+
+    def check_model(self, module: nn.Module) -> None:
+        """Raise IncompatibleError for a model that the strategy cannot do with."""
+
+    def private(self, module: nn.Module) -> frozenset[str]:
+        """The names of the parameters and buffers that never leave a silo; the same at every call."""
 
 
 class Aggregator(Protocol):

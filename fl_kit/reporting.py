@@ -35,7 +35,8 @@ ABSENT = "it delivered no update"
 
 def metric_names(job: Job, silos: int) -> int:
     """How many metric names a run has on its root, if all silos' figures are there."""
-    each = len({*job.task.metrics, "loss", "train_loss", "update_norm", LEFT_OUT})
+    measured = len({*job.task.metrics, "loss"}) * (2 if job.strategy.personal else 1)
+    each = measured + len(("train_loss", "update_norm", LEFT_OUT))
     return each * (silos + 1) + 1
 
 

@@ -23,6 +23,7 @@ from fl_kit.plan import ORCHESTRATOR, Plan, step_id
 from fl_kit.run_handle import RunHandle, unexpected
 from fl_kit.silo import Federation
 from fl_kit.store import FolderStore, Store
+from fl_kit.tensors import Tensors
 from sim.allocator import warm_allocator
 from sim.engine import Engine, Runner
 from sim.kept_updates import KeptUpdates
@@ -106,6 +107,12 @@ class SimulatedRun(RunHandle):
     def memories(self, round: int = -1) -> dict[str, Memory]:
         """What each silo keeps for itself after a round, where the strategy has it keep anything."""
         return self._store.memories(self.rounds_done if round == -1 else round)
+
+    def personal(self, silo: str) -> Tensors:
+        """The parameters that a silo uses after the last round: the global ones, with what it keeps for itself."""
+        start = getattr(self.job.strategy, "start", None)
+        state = self.state()
+        return state.params if start is None else dict(start(state, self.memories().get(silo)))
 
     @property
     def kept_in(self) -> str:

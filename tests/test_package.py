@@ -17,12 +17,15 @@ from fl_kit import protocols
 # A change here is a change for everybody who uses fl-kit.
 PUBLIC = [
     "Bulyan",
+    "Ditto",
     "FLTrust",
     "FedAdagrad",
     "FedAdam",
     "FedAvg",
+    "FedBN",
     "FedDyn",
     "FedNova",
+    "FedPer",
     "FedProx",
     "FedYogi",
     "Federation",
@@ -32,6 +35,7 @@ PUBLIC = [
     "Krum",
     "Mean",
     "Median",
+    "Moon",
     "NormBounded",
     "Orchestrator",
     "Plateau",

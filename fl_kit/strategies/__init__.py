@@ -11,18 +11,40 @@ When to reach for which:
     FedYogi     the same, steadier where the deltas of a parameter come in bursts
     FedAdagrad  the same, where steps should only ever shrink
     QFedAvg     the worst served silo counts: makes the silos' losses more even
+    FedBN       silos' inputs differ (scanners, sensors), and the model has batch normalisation: each keeps its own
+    FedPer      silos want different answers: they share all but the last layers
+    Ditto       each silo wants a model of its own beside the shared one, and may say how far from it
+    Moon        images, with much label skew: holds the features together rather than the weights
 
 FedNova, Scaffold, FedDyn and QFedAvg add up exact sums at the orchestrator and go with Mean alone.
 """
 
+from fl_kit.strategies.ditto import Ditto
 from fl_kit.strategies.fedadagrad import FedAdagrad
 from fl_kit.strategies.fedadam import FedAdam
 from fl_kit.strategies.fedavg import FedAvg
+from fl_kit.strategies.fedbn import FedBN
 from fl_kit.strategies.feddyn import FedDyn
 from fl_kit.strategies.fednova import FedNova
+from fl_kit.strategies.fedper import FedPer
 from fl_kit.strategies.fedprox import FedProx
 from fl_kit.strategies.fedyogi import FedYogi
+from fl_kit.strategies.moon import Moon
 from fl_kit.strategies.qfedavg import QFedAvg
 from fl_kit.strategies.scaffold import Scaffold
 
-__all__ = ["FedAdagrad", "FedAdam", "FedAvg", "FedDyn", "FedNova", "FedProx", "FedYogi", "QFedAvg", "Scaffold"]
+__all__ = [
+    "Ditto",
+    "FedAdagrad",
+    "FedAdam",
+    "FedAvg",
+    "FedBN",
+    "FedDyn",
+    "FedNova",
+    "FedPer",
+    "FedProx",
+    "FedYogi",
+    "Moon",
+    "QFedAvg",
+    "Scaffold",
+]

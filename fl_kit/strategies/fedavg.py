@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
+from torch import nn
 
 from fl_kit.messages import Groups, Memory, State, Update
 from fl_kit.participation import Participants
@@ -55,6 +56,7 @@ class FedAvg(LocalTraining):
     inspects_individuals: ClassVar[bool] = False
     remembers: ClassVar[bool] = False
     needs_mean: ClassVar[bool] = False
+    personal: ClassVar[bool] = False
 
     AT_LEAST: ClassVar[Mapping[str, int]] = {**LocalTraining.AT_LEAST, "server_lr": 0, "server_momentum": 0}
     BELOW_ONE: ClassVar[frozenset[str]] = LocalTraining.BELOW_ONE | {"server_momentum"}
@@ -93,4 +95,11 @@ class FedAvg(LocalTraining):
         return add_scaled(add_scaled(params, mean.delta, self.server_lr), mean.extra.get("buffers", {}))
 
     def evaluate(self, state: State, memory: Memory | None, ctx: Context) -> Tensors:
-        return ctx.evaluate(state.params)
+        return ctx.evaluate(self.start(state, memory))
+
+    def check_model(self, module: nn.Module) -> None:
+        """Raise IncompatibleError for a model that the strategy cannot do with; this one does with any."""
+
+    def private(self, module: nn.Module) -> frozenset[str]:
+        """The names of the parameters and buffers that never leave a silo."""
+        return frozenset()

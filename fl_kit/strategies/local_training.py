@@ -9,10 +9,11 @@ from torch import Tensor
 
 from fl_kit.components import in_tuples
 from fl_kit.errors import IncompatibleError
-from fl_kit.local import LocalResult, LocalSettings, train
+from fl_kit.local import LocalResult, LocalSettings, LossTerm, train
 from fl_kit.messages import Memory, State
 from fl_kit.optimizers import check_optimizer
 from fl_kit.protocols import Context, Correction
+from fl_kit.tensors import Tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +94,16 @@ class LocalTraining:
         if self.corrects_gradients:
             start = [state.params[name].to(ctx.device) for name in ctx.model.trainable]
             correction = self.correction(start, state, memory, ctx)
-        return train(ctx, state.params, self.in_round(ctx.step.round), correction, memory)
+        term = self.loss_term(state, memory, ctx) if self.corrects_gradients else None
+        return train(ctx, self.start(state, memory), self.in_round(ctx.step.round), correction, memory, term)
+
+    def start(self, state: State, memory: Memory | None) -> Tensors:
+        """The model that a silo trains from, and that it is measured with."""
+        return state.params
+
+    def loss_term(self, state: State, memory: Memory | None, ctx: Context) -> LossTerm | None:
+        """What is added to the loss of each batch; None for nothing. Called only where `corrects_gradients` is set."""
+        return None
 
     def correction(self, start: list[Tensor], state: State, memory: Memory | None, ctx: Context) -> Correction | None:
         """How each gradient is changed; None where it stays. `start` are the trainable parameters on arrival.

@@ -26,6 +26,7 @@ LINEAR = HERE / "linear.py"
 QUADRATIC = HERE / "quadratic.py"
 BATCHNORM = HERE / "batchnorm.py"
 DROPOUT = HERE / "dropout.py"
+NORMED = HERE / "normed.py"
 HEART = HERE / "heart.py"
 """For the real sample data; the others read arrays."""
 
