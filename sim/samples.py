@@ -92,7 +92,8 @@ class Sample(Shown):
         largest  only the rows of so many of the data's own silos, those with the most rows; default: all
         test, seed, folder as in `Partitioner.split`
 
-        The silo column is left out of the files whatever `by` is, so that one task reads them all.
+        The silo column is left out of the files whatever `by` is, so that one task reads them all; `by` may deal by it,
+        as FeatureShift(ByColumn("hospital")) does.
         Raises DataError as `Partitioner.split` does, and for data without a silo column of their own.
 
         >>> load("penguins").federation().names  # doctest: +SKIP
@@ -102,7 +103,7 @@ class Sample(Shown):
         by = by or own
         assert by is not None
         rows = self.frame if largest is None else self.frame[self.frame[self.silo_column].isin(self._largest(largest))]
-        rows = rows.drop(columns=own.column) if own and by != own else rows
+        rows = rows.drop(columns=own.column) if own and own.column not in by.left_out else rows
         federation = by.split(rows, n, label=self.target, test=test, seed=seed, folder=folder)
         regions = self.manifest["regions"] if by == own else {}
         return replace(

@@ -171,11 +171,12 @@ def in_proportion(weights: NDArray[np.float64], total: int, minimum: int) -> NDA
         free &= ~small
         sizes[small] = minimum
     if free.any():
-        # a proportion that is whole but for the last bit is whole
-        exact = np.round(quotas[free], 9)
-        sizes[free] = np.floor(exact).astype(np.int64)
+        # remainders that differ in the last bits only are equal, and so is the split on every machine
+        whole = np.floor(np.round(quotas[free], 9))
+        remainders = np.round(quotas[free] - whole, 9)
+        sizes[free] = whole.astype(np.int64)
         left = total - int(sizes.sum())
-        first = np.flatnonzero(free)[np.argsort(-(exact - np.floor(exact)), kind="stable")[:left]]
+        first = np.flatnonzero(free)[np.argsort(-remainders, kind="stable")[:left]]
         sizes[first] += 1
     else:
         sizes[int(np.argmax(weights))] += total - int(sizes.sum())

@@ -42,6 +42,16 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def as_json(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe as it reads when the manifest is read again: tuples are lists, NumPy's numbers plain ones."""
+
+    def plain(value: Any) -> Any:
+        return value.item() if hasattr(value, "item") else str(value)
+
+    found: dict[str, Any] = json.loads(json.dumps(recipe, default=plain))
+    return found
+
+
 def address(recipe: Mapping[str, Any]) -> str:
     """The folder's name: 16 hex digits of the sha256 of the recipe."""
     return sha256(json.dumps(recipe, sort_keys=True).encode())[:16]
@@ -50,10 +60,11 @@ def address(recipe: Mapping[str, Any]) -> str:
 def ensure(root: Path, recipe: Mapping[str, Any], files: Files) -> Path:
     """The folder that holds `files`; written if it is not there, rebuilt if a file is missing or changed.
 
-    recipe  everything that the files follow from, as JSON values; it gives the folder's name
+    recipe  everything that the files follow from; it gives the folder's name
 
     Raises DataError where the folder cannot be written.
     """
+    recipe = as_json(recipe)
     folder = root / address(recipe)
     if is_whole(folder, recipe):
         return folder

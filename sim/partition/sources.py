@@ -152,7 +152,7 @@ def arrays_of(dataset: Any) -> dict[str, Any]:
 
 def stacked(items: list[Any]) -> NDArray[Any]:
     """One array of all items; raises DataError where their shapes differ."""
-    found = [np.asarray(item) for item in items]
+    found = [array_of(item) for item in items]
     for i, item in enumerate(found):
         if item.shape != found[0].shape:
             raise DataError(
@@ -162,9 +162,15 @@ def stacked(items: list[Any]) -> NDArray[Any]:
     return np.stack(found) if found else np.zeros(0)
 
 
+def array_of(value: Any) -> NDArray[Any]:
+    """The value as an array; text that pandas holds as objects becomes text that a file keeps."""
+    array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    return array.astype(np.str_) if array.dtype.hasobject and all(isinstance(v, str) for v in array.flat) else array
+
+
 def check_arrays(found: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     """The same as NumPy arrays; raises DataError that names the one that will not do."""
-    arrays = {str(name): np.asarray(value) for name, value in found.items()}
+    arrays = {str(name): array_of(value) for name, value in found.items()}
     for name, array in arrays.items():
         if array.dtype.hasobject:
             raise DataError(f"the array {name!r} holds Python objects, which no file keeps; use numbers or text")

@@ -59,7 +59,9 @@ class Vertical:
                 if isinstance(names, str) or not len(names):
                     raise DataError(f"party {party!r} must list its columns, not {names!r}")
             object.__setattr__(self, "parties", {party: tuple(names) for party, names in self.parties.items()})
-        elif not is_whole_number(self.parties):
+        elif is_whole_number(self.parties):
+            object.__setattr__(self, "parties", int(self.parties))
+        else:
             raise DataError(f"parties must be a number or party → columns, not {self.parties!r}")
         if (self.parties if isinstance(self.parties, int) else len(self.parties)) < 2:
             raise DataError("a vertical split needs two parties")

@@ -18,7 +18,7 @@ import pytest
 
 from fl_kit.errors import DataError
 from sim import samples
-from sim.partition import IID, ByColumn, Dirichlet
+from sim.partition import IID, ByColumn, Dirichlet, LabelFlip
 
 HOME = Path(__file__).parents[2] / "data_samples"
 NAMES = ("credit_data", "heart_disease", "lending_club", "penguins")
@@ -244,6 +244,18 @@ def test_penguins_values_follow_from_the_original():
 
 def original(name: str) -> pd.DataFrame:
     return pd.read_csv(HOME / name / manifest(name)["original"]["file"], keep_default_na=True)
+
+
+def test_a_shift_on_top_of_the_own_silos(tmp_path):
+    """The silos are the data's own, their column stays out of the files, and one of them mislabels its rows."""
+    sample = samples.load("penguins")
+    found = sample.federation(LabelFlip(ByColumn(sample.silo_column), share=1.0, silos=["dream"]), folder=tmp_path)
+    plain = sample.federation(folder=tmp_path)
+    assert found.names == plain.names
+    for silo in plain.silos:
+        seen, there = (pd.read_csv(f"{f[silo.name].data}/train.csv") for f in (found, plain))
+        assert list(seen.columns) == list(there.columns)
+        assert (seen[sample.target] != there[sample.target]).all() == (silo.name == "dream")
 
 
 def test_loans_values_follow_from_the_original():

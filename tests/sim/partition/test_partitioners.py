@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -92,6 +93,30 @@ def test_as_many_silos_as_rows(by):
     assert [len(part) for part in found.values()] == [1] * 24
 
 
+EVERY = [
+    *ANY,
+    Continuous("x", edges=[2, 5.5]),
+    Grouped("place", {"low": np.arange(2), "middle": [2, 3], "high": np.arange(4, 6)}),
+    QuantitySkew([1, 2, 3]),
+    InnerDirichlet(sizes=(1, 1, 2)),
+    LabelFlip(silos=["silo-02"]),
+    FeatureShift(kind="scale", columns=["x"]),
+]
+
+
+@pytest.mark.parametrize("by", EVERY, ids=str)
+def test_every_row_is_in_exactly_one_file_and_the_folder_is_reused(by, tmp_path):
+    frame = table(90)
+    # a transform of every number would lose the rows' own
+    by = FeatureShift(by.base, kind=by.kind, columns=["x"]) if isinstance(by, FeatureShift) else by
+    found = by.split(frame, 3, label="y", folder=tmp_path)
+    files = [Path(silo.data) / f"{split}.csv" for silo in found.silos for split in ("train", "test")]
+    assert sorted(row for file in files for row in pd.read_csv(file)["row"]) == list(range(90))
+    before = files[0].stat()
+    assert by.split(frame, 3, label="y", folder=tmp_path) == found
+    assert (files[0].stat().st_ino, files[0].stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
 PINNED = {
     "InnerDirichlet(alpha=0.3, sizes=None)": "5e0c2a03e54be2f4",
     "Pathological(classes=2)": "aa370639165410e7",
@@ -132,6 +157,12 @@ def test_sizes_by_hand():
     assert in_proportion(np.array([1.0, 2.0, 3.0]), 12, 1).tolist() == [2, 4, 6]
     assert in_proportion(np.array([1e-4, 1.0, 3.0]), 10, 2).tolist() == [2, 2, 6]
     assert in_proportion(np.ones(3), 10, 1).tolist() == [4, 3, 3]
+
+
+def test_equal_remainders_that_floats_tell_apart_are_equal():
+    """0.1 : 0.1 : 0.7 of 12: 4/3, 4/3, 28/3. Each remainder is a third, so the first gets the odd row."""
+    assert in_proportion(np.array([0.1, 0.1, 0.7]), 12, 1).tolist() == [2, 1, 9]
+    assert in_proportion(np.array([0.1, 0.1, 0.7]) / 0.7, 12, 1).tolist() == [2, 1, 9]
 
 
 def sizes(by, rows: int, n: int | None, seed: int = 0) -> list[int]:
@@ -239,8 +270,8 @@ def test_continuous_edges_by_hand():
 
 
 def test_grouped_by_hand():
-    """Sizes A 5, B 4, C 3, D 2 to two silos, largest first to the smallest: A | B, then C to B, D to A."""
-    frame = pd.DataFrame({"state": list("AAAAABBBBCCCDD")})
+    """Sizes A 1, B 2, C 3, D 4 to two silos, largest first to the smallest: D | C, then B to C, A to D."""
+    frame = pd.DataFrame({"state": list("ABBCCCDDDD")})
     found = Grouped("state").assign(frame, 2, label=None, seed=0)
     assert [set(frame["state"][part]) for part in found.values()] == [{"A", "D"}, {"B", "C"}]
     regions = Grouped("state", {"south": ["D", "A"], "north": ["B", "C"]})

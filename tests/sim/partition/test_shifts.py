@@ -68,6 +68,9 @@ def test_noise_grows_with_the_silo_and_differs_between_splits(tmp_path):
     np.testing.assert_allclose([delta.std() / spread for delta in deltas], [0, 0.5, 1], rtol=0.2, atol=1e-12)
     for seen, there in found:
         pd.testing.assert_frame_equal(seen.drop(columns="a"), there.drop(columns="a"))
+    shifted, plain = (b.split(frame, 3, label="y", folder=tmp_path) for b in (by, IID()))
+    held = (tables(shifted, "test")["silo-03"]["a"] - tables(plain, "test")["silo-03"]["a"]).to_numpy()
+    assert abs(np.corrcoef(held, deltas[2][: len(held)])[0, 1]) < 0.6
 
 
 def test_scale_is_one_line_per_silo_and_column_in_both_splits(tmp_path):

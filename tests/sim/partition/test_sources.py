@@ -41,7 +41,7 @@ class Pairs(Dataset):
 
 @pytest.mark.parametrize(
     "data",
-    [(X, Y), {"x": X, "y": Y}, TensorDataset(torch.from_numpy(X), torch.from_numpy(Y)), Pairs()],
+    [(X, Y), {"x": X, "y": Y}, TensorDataset(torch.from_numpy(X).requires_grad_(), torch.from_numpy(Y)), Pairs()],
     ids=["arrays", "mapping", "tensors", "dataset"],
 )
 def test_every_form_gives_the_same_files(data, tmp_path):
@@ -67,7 +67,7 @@ def test_a_subset_is_a_dataset_too(tmp_path):
 
 
 def test_another_array_to_deal_by_is_left_out(tmp_path):
-    site = np.array(["a", "b"])[Y % 2]
+    site = pd.Series(np.array(["a", "b"], dtype=object)[Y % 2])
     found = ByColumn("site").split({"x": X, "y": Y, "site": site}, folder=tmp_path)
     assert found.names == ("a", "b")
     assert all(sorted(part) == ["x", "y"] for part in loaded(found).values())

@@ -59,6 +59,10 @@ def test_parties_hold_their_columns_in_an_order_of_their_own(tmp_path):
     assert ordered["bank", "train"]["id"].tolist() == ordered["telecom", "train"]["id"].tolist()
 
 
+def test_a_number_of_parties_may_be_numpys(tmp_path):
+    assert Vertical(np.int64(2)).split(table(), folder=tmp_path).names == ("silo-01", "silo-02")
+
+
 def test_an_id_of_ones_own(tmp_path):
     frame = table(20).assign(person=[f"p{i}" for i in range(20)])
     files = read(Vertical(PARTIES, id="person").split(frame, folder=tmp_path))
