@@ -1,8 +1,8 @@
-"""Sample data sets that come with fl-kit: real, offline, redistributable.
+"""Sample data sets that come with fl-kit: offline, redistributable, and real but for the one that says SYNTHETIC.
 
 >>> from sim import samples
 >>> samples.available()
-('credit_data', 'heart_disease', 'lending_club', 'mnist', 'penguins')
+('card_fraud', 'credit_data', 'heart_disease', 'lending_club', 'mnist', 'penguins')
 >>> len(samples.load("heart_disease").frame)
 920
 """
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MANIFEST = "manifest.json"
+GENERATED = "card_fraud"
+"""The sample that is made when it is asked for."""
 MOST_TOLD = 12
 """A title names this many silos at most."""
 
@@ -162,10 +164,29 @@ def load(name: str) -> Sample:
     """
     import pandas as pd
 
+    if name == GENERATED:
+        return card_fraud()
     manifest, content = read(name)
     if not manifest["data"]["file"].endswith(".csv"):
         raise DataError(f"sample {name!r} holds no table but images: write samples.images({name!r})")
     return Sample(name=name, frame=pd.read_csv(io.BytesIO(content)), manifest=manifest)
+
+
+def card_fraud(rows: int = 48_000, *, seed: int = 0) -> Sample:
+    """SYNTHETIC card payments with fraud, made from the seed; `load("card_fraud")` is those of the defaults.
+
+    rows  how many, at least 2000
+
+    data_samples/card_fraud/DATA_CARD.md says what they are like, and what they are no evidence for.
+    Raises DataError as `sim.card_fraud.payments` does.
+    """
+    from sim.card_fraud import payments
+
+    frame = payments(rows, seed=seed)
+    manifest = read_manifest(GENERATED)
+    silos = {str(name): int(count) for name, count in frame[manifest["silo_column"]].value_counts().items()}
+    columns = [{**column, "missing": int(frame[column["name"]].isna().sum())} for column in manifest["columns"]]
+    return Sample(name=GENERATED, frame=frame, manifest={**manifest, "silos": silos, "columns": columns})
 
 
 def images(name: str) -> ImageSample:
@@ -183,13 +204,12 @@ def images(name: str) -> ImageSample:
 
 def read(name: str) -> tuple[dict[str, Any], bytes]:
     """A sample's manifest, and the bytes of its data file, which are those that it states."""
-    if name not in available():
-        raise DataError(f"there is no sample {name!r}{nearest(str(name), available())}")
-    folder = home() / name
+    folder, manifest = home() / str(name), read_manifest(name)
+    if name == GENERATED:
+        raise DataError(f"sample {name!r} has no file: write samples.load({name!r})")
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         content = (folder / manifest["data"]["file"]).read_bytes()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, KeyError, TypeError) as error:
         raise DataError(f"sample {name!r} cannot be read: {error}; install fl-kit again") from error
     if hashlib.sha256(content).hexdigest() != manifest["data"]["sha256"]:
         raise DataError(
@@ -197,6 +217,17 @@ def read(name: str) -> tuple[dict[str, Any], bytes]:
             f"damaged; make it again with {manifest['data']['made_by']} beside it"
         )
     return manifest, content
+
+
+def read_manifest(name: str) -> dict[str, Any]:
+    """What is stated of a sample."""
+    if name not in available():
+        raise DataError(f"there is no sample {name!r}{nearest(str(name), available())}")
+    try:
+        manifest: dict[str, Any] = json.loads((home() / name / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"sample {name!r} cannot be read: {error}; install fl-kit again") from error
+    return manifest
 
 
 def home() -> Traversable:

@@ -34,7 +34,7 @@ def sha256(path: Path) -> str:
 
 
 def test_available():
-    assert samples.available() == tuple(sorted((*NAMES, "mnist")))
+    assert samples.available() == tuple(sorted((*NAMES, "card_fraud", "mnist")))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -380,7 +380,7 @@ def test_unknown_name_gives_the_nearest():
         samples.load("penguin")
     with pytest.raises(
         DataError,
-        match=r"did you mean .heart_disease.. Known: credit_data, heart_disease, lending_club, mnist, penguins",
+        match=r"did you mean .heart_disease.. Known: card_fraud, credit_data, heart_disease, lending_club, ",
     ):
         samples.load("../heart_disease")
 
