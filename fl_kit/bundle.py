@@ -1,4 +1,4 @@
-"""What travels to a silo: the task's source, fl-kit's source, job.json and plan.json, under one manifest.
+"""What travels to a silo: sources of the task and fl-kit, job.json, plan.json, given weights, under one manifest.
 
 The manifest holds the sha256 of every file, and its own sha256 is the bundle's digest: what a silo's owner
 approves. A bundle of the same job, plan and fl-kit is the same to the byte wherever it is made: sources have
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fl_kit.errors import BundleError
+from fl_kit.given_weights import INIT_FILE
 from fl_kit.job import Job
 from fl_kit.plan import Plan
 from fl_kit.source import canonical
@@ -39,7 +40,7 @@ class Bundle:
             source = (self.folder / "task" / f"{name}.py").read_text(encoding="utf-8")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BundleError(f"the bundle in {self.folder} holds no job: {error!r}") from error
-        return Job.from_json(text, source)
+        return Job.from_json(text, source, self.folder / INIT_FILE)
 
     def plan(self) -> Plan:
         """The plan; raises BundleError if it holds none."""
@@ -76,6 +77,8 @@ def contents(job: Job, plan: Plan) -> Iterator[tuple[str, bytes]]:
     yield "job.json", job.to_json().encode()
     yield "plan.json", plan.to_json().encode()
     yield f"task/{job.task.name}.py", canonical(job.task.source)
+    if job.init is not None:
+        yield INIT_FILE, job.init.to_bytes()
     package = Path(__file__).parent
     for path in package.rglob("*"):
         place = path.relative_to(package)

@@ -20,7 +20,7 @@ from fl_kit.model_state import ModelState
 from fl_kit.plan import ORCHESTRATOR, Step
 from fl_kit.protocols import Emit
 from fl_kit.randomness import seeded
-from fl_kit.standardize import apply_sums, measured_sums, standardizers
+from fl_kit.standardize import apply_sums, measured_sums, standardizers, to_measure
 from fl_kit.task import Task, traceback_from
 from fl_kit.tensors import Tensors
 from fl_kit.workbench import Workbench
@@ -102,10 +102,12 @@ def init(ctx: StepContext, inputs: Inputs) -> Outputs:
     module = ctx.bench.first_model()
     if not any(p.requires_grad for p in module.parameters()):
         raise TaskError(f"{ctx.task.name}.model() has nothing to train: no parameter has requires_grad=True")
-    if standardizers(module):
+    if ctx.job.init is not None:
+        ctx.job.init.load_into(module)
+    if measured := to_measure(module, given=ctx.job.init is not None):
         sums = list(inputs["updates"])
         check_quorum(ctx, [update.silo for update in sums])
-        apply_sums(module, (update.extra for update in sums))
+        apply_sums(measured, (update.extra for update in sums))
     params = ModelState(module, torch.device("cpu")).snapshot()
     return {"state": ctx.job.strategy.init(params, ctx)}
 

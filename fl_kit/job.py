@@ -4,11 +4,13 @@ import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from inspect import signature
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fl_kit.aggregators.mean import Mean
 from fl_kit.components import build, describe
 from fl_kit.errors import FlKitError, IncompatibleError, TaskError
+from fl_kit.given_weights import GivenWeights
 from fl_kit.participation import drawn_by, share_of
 from fl_kit.plan import Plan
 from fl_kit.protocols import Aggregator, Backend, Run, StopRule, Strategy, Transform
@@ -16,7 +18,7 @@ from fl_kit.randomness import seeded
 from fl_kit.review import Review
 from fl_kit.silo import Federation, nearest
 from fl_kit.source import digest
-from fl_kit.standardize import standardizers
+from fl_kit.standardize import to_measure
 from fl_kit.strategies.fedavg import FedAvg
 from fl_kit.task import Task
 
@@ -43,6 +45,8 @@ class Job:
     min_silos       how many silos must deliver in each round, of those that take part; None means all of them
     retries         how often a silo's failed step is tried again before the silo is left out of the round
     deadline        seconds that a silo's step may take, looked at once a batch; then it failed. None means no limit
+    init            weights to start from: a safetensors file, a torch module, a State, or a run that has ended; they
+                    are copied. None means those of the task's model(), drawn from the seed
     seed            everything random follows from it: weights, shuffling, dropout
     device          "auto" takes cuda or mps where there is one
     evaluate_every  measure the global model in the silos each so many rounds; 0 means only at the end
@@ -67,6 +71,7 @@ class Job:
     min_silos: int | None = None
     retries: int = 0
     deadline: float | None = None
+    init: Any = None
     seed: int = 0
     device: str = "auto"
     evaluate_every: int = 1
@@ -75,6 +80,8 @@ class Job:
     def __post_init__(self) -> None:
         object.__setattr__(self, "task", Task.of(self.task))
         object.__setattr__(self, "transforms", tuple(self.transforms))
+        if self.init is not None:
+            object.__setattr__(self, "init", GivenWeights.of(self.init))
         at_least = {"rounds": 1, "retries": 0, "evaluate_every": 0, "min_silos": 1, "per_round": 1}
         for name, least in at_least.items():
             value = getattr(self, name)
@@ -95,8 +102,8 @@ class Job:
     def plan(self, federation: Federation) -> Plan:
         """Every step of every party, as data, before anything runs.
 
-        Raises IncompatibleError if `min_silos` or `per_round` is more than there are, or the aggregator cannot do
-        with so few.
+        Raises IncompatibleError if `min_silos` or `per_round` is more than there are, the aggregator cannot do with
+        so few, or `init` does not fit the task's model.
         """
         count = self.participants(len(federation))
         if self.min_silos is not None and self.min_silos > count:
@@ -126,8 +133,14 @@ class Job:
 
     @cached_property
     def measures(self) -> bool:
-        """Whether the model standardises its input, so that silos send sums before round 1."""
-        return bool(standardizers(self.fresh_model()))
+        """Whether the model standardises its input, so that silos send sums before round 1.
+
+        Raises IncompatibleError if `init` does not fit the model.
+        """
+        model = self.fresh_model()
+        if self.init is not None:
+            self.init.load_into(model)
+        return bool(to_measure(model, given=self.init is not None))
 
     def fresh_model(self) -> "nn.Module":
         """A model as the task makes it, to be looked at; raises TaskError if it cannot be made."""
@@ -176,6 +189,7 @@ class Job:
             "aggregator": describe(self.aggregator, module),
             "transforms": [describe(transform, module) for transform in self.transforms],
             **{name: getattr(self, name) for name in PLAIN_FIELDS},
+            "init": None if self.init is None else self.init.sha256,
             "stop": None if self.stop is None else describe(self.stop, module),
         }
 
@@ -184,10 +198,12 @@ class Job:
         return json.dumps(self.to_dict(), indent=1) + "\n"
 
     @classmethod
-    def from_json(cls, text: str, source: str) -> "Job":
-        """The job that `to_json` wrote, with the task's source beside it.
+    def from_json(cls, text: str, source: str, init: Any = None) -> "Job":
+        """The job that `to_json` wrote, with the task's source beside it, and the weights it starts from, if any.
 
-        Raises TaskError if the source is not the one the job names, or the text is no job.
+        init  as for a Job; a path to the file is read when the weights are needed
+
+        Raises TaskError if source or weights are not those the job names, or the text is no job.
         """
         try:
             found = json.loads(text)
@@ -202,6 +218,7 @@ class Job:
                 strategy=build(found["strategy"], task.module),
                 aggregator=build(found["aggregator"], task.module),
                 transforms=tuple(build(entry, task.module) for entry in found["transforms"]),
+                init=given_for(found.get("init"), init),
                 stop=build(found["stop"], task.module) if found.get("stop") else None,
                 **{name: found[name] for name in PLAIN_FIELDS},
             )
@@ -213,6 +230,20 @@ def check_model(job: Job) -> None:
     """Let a strategy that is particular about the model refuse it; one that is not costs no model."""
     if type(job.strategy).check_model is not FedAvg.check_model:
         job.strategy.check_model(job.fresh_model())
+
+
+def given_for(sha256: Any, given: Any) -> GivenWeights | None:
+    """The weights of that sha256; raises TaskError if they are not given."""
+    if sha256 is None:
+        return None
+    if not (isinstance(sha256, str) and len(sha256) == len(digest(""))):
+        raise TaskError(f"this is not a job: its weights have the sha256 {sha256!r}")
+    if isinstance(given, str | Path):
+        return GivenWeights.in_file(Path(given), sha256)
+    weights = None if given is None else GivenWeights.of(given)
+    if weights is None or weights.sha256 != sha256:
+        raise TaskError(f"this job starts from the weights of sha256 {sha256}; give just those as init=…")
+    return weights
 
 
 def check_stop(job: Job) -> None:

@@ -44,8 +44,14 @@ class Review(Shown):
             columns=["party", "where", "step", "rounds", "reads", "writes"],
             rows=rows,
             title=f"{self.algorithm}, {self.plan.rounds} rounds",
-            note=f"{self.task.name}.py, sha256 {self.task.sha256}",
+            note=f"{self.task.name}.py, sha256 {self.task.sha256}{self.start}",
         )
+
+    @property
+    def start(self) -> str:
+        """What to add where the job starts from given weights."""
+        sha256 = self.job.get("init")
+        return f"; starts from given weights, sha256 {sha256}" if sha256 else ""
 
     @property
     def algorithm(self) -> str:

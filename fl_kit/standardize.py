@@ -1,6 +1,6 @@
 """Standardisation whose mean and scale come from federated sums, never from pooled rows."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ class Standardize(nn.Module):
     training rows, as steps that the plan shows; the orchestrator adds them up and sets `mean` and `scale`,
     which then stay as they are. A missing value (NaN) counts for nothing there and becomes 0 here, the
     federation's mean. So does a feature that nobody measured, or that never varies: nothing was learnt of it.
+
+    With `Job(init=…)` the given mean and scale are kept, since the weights were learnt behind them, and nobody sends
+    sums; one that is still as new (mean 0, scale 1) is set from sums as usual.
 
     features      the width of the input, whose shape is (rows, features)
     flag_missing  append one column per feature that is 1 where the value is missing: the output is then
@@ -47,6 +50,11 @@ class Standardize(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.features}, flag_missing={self.flag_missing}"
+
+    @property
+    def is_new(self) -> bool:
+        """Whether mean and scale are still those of a new one, which changes nothing."""
+        return not bool(self.mean.any()) and bool((self.scale == 1).all())
 
     def measure(self) -> None:
         """Start to sum up what passes through."""
@@ -79,17 +87,22 @@ def standardizers(model: nn.Module) -> dict[str, Standardize]:
     return {name or "model": module for name, module in model.named_modules() if isinstance(module, Standardize)}
 
 
+def to_measure(model: nn.Module, *, given: bool) -> dict[str, Standardize]:
+    """Those whose sums the silos send: all, but of given weights only what they hold no standardisation for."""
+    return {name: module for name, module in standardizers(model).items() if not given or module.is_new}
+
+
 def measured_sums(model: nn.Module) -> Groups:
     """What a silo sends: the sums of each Standardize."""
     return {GROUP: {name: module.measured() for name, module in standardizers(model).items()}}
 
 
-def apply_sums(model: nn.Module, reports: Iterable[Groups]) -> None:
-    """Add up the silos' sums, in silo order, and set each Standardize from them."""
+def apply_sums(modules: Mapping[str, Standardize], reports: Iterable[Groups]) -> None:
+    """Add up the silos' sums, in silo order, and set these, by name, from them."""
     totals: Tensors = {}
     for report in reports:
         for name, sums in report[GROUP].items():
             totals[name] = totals[name] + sums if name in totals else sums.clone()
     with torch.no_grad():
-        for name, module in standardizers(model).items():
+        for name, module in modules.items():
             module.set_from(totals[name])

@@ -4,6 +4,7 @@ The run folder is the truth of a run:
 
     <run id>/
       job.json  plan.json  federation.yaml  environment.json  task/<name>.py     what was asked for
+      init.safetensors                                        the weights it started from, where it was given any
       events.jsonl                                                               what happened
       round_003/state/      tensors.safetensors + meta.json                      the state after round 3
       round_003/memories/   the silos' private memories, where a strategy has any (a simulation holds them
@@ -19,6 +20,7 @@ from typing import Any, Protocol
 from fl_kit.errors import FlKitError, MessageError, RunNotFound, StoreError
 from fl_kit.events import EventLog
 from fl_kit.files import write_text
+from fl_kit.given_weights import INIT_FILE
 from fl_kit.job import Job
 from fl_kit.messages import Groups, Memory, State, complete, read, read_meta, write
 from fl_kit.plan import Plan, round_name
@@ -92,6 +94,8 @@ class FolderStore:
             write_text(folder / "plan.json", plan.to_json())
             federation.save(folder / "federation.yaml")
             write_text(folder / "environment.json", json.dumps(environment, indent=1) + "\n")
+            if job.init is not None:
+                (folder / INIT_FILE).write_bytes(job.init.to_bytes())
             write_text(folder / "job.json", job.to_json(), durable=True)
         except FileExistsError as error:
             raise StoreError(f"{folder} exists already; a run never overwrites another") from error
@@ -116,7 +120,7 @@ class FolderStore:
             name = json.loads(text)["task"]["name"]
         source = self._text(f"task/{name}.py")
         with blaming(self.folder / "job.json", f"with task/{name}.py "):
-            return Job.from_json(text, source)
+            return Job.from_json(text, source, self.folder / INIT_FILE)
 
     def plan(self) -> Plan:
         """The plan that was run."""

@@ -10,11 +10,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
 import sim
 from fl_kit import FedAvg, Federation, Scaffold
 from fl_kit.errors import FederationError, RunNotFound, StepFailed, StoreError
 from fl_kit.protocols import Run
+from fl_kit.tensors import digest
 from sim.in_process import InProcess
 from tests.contracts.local_azureml import LocalAzureML
 from tests.sim.small import digests, federation, job, undisturbed, variant
@@ -228,11 +230,14 @@ def test_a_silo_that_fails_is_left_out_where_there_is_a_quorum(kind, silos, tmp_
 
 
 def test_where_some_silos_take_part_each_goes_on_with_what_it_kept(kind, silos, tmp_path):
-    asked = job(strategy=STRATEGY, rounds=4, seed=2, per_round=1)
+    """It starts from given weights too, which have to get to where its orchestrator is."""
+    start = {name: torch.full_like(p, 0.25) for name, p in undisturbed(job(rounds=1), silos).state().params.items()}
+    asked = job(strategy=STRATEGY, rounds=4, seed=2, per_round=1, init=start)
     fits = [step.party for step in asked.plan(silos).steps if step.op == "fit"]
     assert fits == ["north", "south", "south", "north"], "the test needs a silo that comes back after a gap"
     run = asked.run(silos, on=make(kind, tmp_path / "runs")).wait()
     expected = undisturbed(asked, silos)
+    assert digests(run, [0]) == [digest(start)]
     assert digests(run, range(5)) == digests(expected, range(5))
     order = ["round", "party", "metric"]
     found, whole = (each.history().sort_values(order, ignore_index=True) for each in (run, expected))

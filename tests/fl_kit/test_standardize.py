@@ -29,7 +29,7 @@ def report(rows: Tensor, batch: int = 7) -> Groups:
 
 def fitted(*silo_rows: Tensor, flag_missing: bool = False) -> Standardize:
     module = Standardize(silo_rows[0].shape[1], flag_missing=flag_missing)
-    apply_sums(module, [report(rows) for rows in silo_rows])
+    apply_sums(standardizers(module), [report(rows) for rows in silo_rows])
     return module
 
 
