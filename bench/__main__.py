@@ -5,6 +5,7 @@ python -m bench --quick         a few rounds of each, to see that it works
 python -m bench --azureml       only the submission: a large plan, to a local workspace; a quarter of a minute
 python -m bench --strategies    only the strategies, each beside FedAvg on W1 and W2; some minutes
 python -m bench --partitions    only the partitioners: a million labels to a thousand silos; half a minute
+python -m bench --watch         only the live view: what it takes of the time, how far it lags; half a minute
 python -m bench --readme        also put the table, or the one line, into README.md
 """
 
@@ -12,7 +13,7 @@ import argparse
 import sys
 from typing import Any
 
-from bench import partitions, report, strategy_report
+from bench import live_view, partitions, report, strategy_report
 from bench.child import ROOT, figures
 from bench.start import import_time, to_end_of_round_1
 from bench.systems import FOLDER, LOOP, SYSTEMS
@@ -25,6 +26,9 @@ LARGE_PLAN, QUICK_PLAN = ("10", "50"), ("2", "3")
 
 MANY_LABELS, MANY_SILOS = 1_000_000, 1_000
 """What the partitioners deal."""
+
+BUSY_VIEW, QUICK_VIEW = ("100", "50", "12"), ("100", "50", "2")
+"""Silos, rounds a second and seconds of what is watched."""
 
 
 def measure(workloads: list[str], repeats: int, *, quick: bool, command: str) -> report.Figures:
@@ -73,6 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--azureml", action="store_true", help="only the submission to AzureML")
     parser.add_argument("--strategies", action="store_true", help="only the strategies, each beside FedAvg")
     parser.add_argument("--partitions", action="store_true", help="only the partitioners, on a million labels")
+    parser.add_argument("--watch", action="store_true", help="only the live view, 100 silos at 50 rounds a second")
     parser.add_argument("--readme", action="store_true", help="put the table, or the one line, into README.md")
     asked = parser.parse_args(arguments)
     if asked.azureml:
@@ -81,6 +86,8 @@ def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     command = " ".join(["python -m bench", *(word for word in words if word != "--readme")])
     workloads = (asked.workloads or ("W1,W2" if asked.strategies else "W1,W2,W3")).split(",")
+    if asked.watch:
+        return only_watch(quick=asked.quick, command=command)
     if asked.partitions:
         return only_partitions(repeats, command=command)
     if asked.strategies:
@@ -117,6 +124,13 @@ def only_partitions(repeats: int, *, command: str) -> int:
     say("partitions")
     found = figures("partitions", str(MANY_LABELS), str(MANY_SILOS), str(repeats))
     print(partitions.text(found, rows=MANY_LABELS, silos=MANY_SILOS, command=command))
+    return 0
+
+
+def only_watch(*, quick: bool, command: str) -> int:
+    say("live view")
+    found = figures("live_view", *(QUICK_VIEW if quick else BUSY_VIEW))
+    print(live_view.text(found, command=command))
     return 0
 
 

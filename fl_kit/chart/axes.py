@@ -1,5 +1,6 @@
 """The frame of a panel: its scales, its grid and its axis of rounds."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -8,6 +9,14 @@ from fl_kit.chart.labels import width
 from fl_kit.chart.look import Look
 from fl_kit.chart.scale import Scale, finite, log_ticks, round_ticks, tick_texts, ticks, value_range
 from fl_kit.chart.scene import GREY, Item, Line, Text
+
+MOST_LINES = 8
+"""More silos than this are drawn as bands: more lines cannot be told apart."""
+
+COLUMNS = 119
+"""At most so many rounds of a band, beside the last one: one each two pixels of half a picture."""
+
+Column = tuple[int, list[float]]
 
 KEY = 18.0
 """Left of a label's text: a stub of the line that it names."""
@@ -34,13 +43,17 @@ class Frame:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Axes:
-    """The scales of one panel and the rounds they span."""
+    """The scales of one panel and the rounds they span.
+
+    columns  with many silos: round → their values in order, of the rounds that are drawn
+    """
 
     x: Scale
     y: Scale
     first: int
     last: int
     steps: tuple[float, ...]
+    columns: tuple[Column, ...] = ()
 
 
 def axes(curves: Curves, metric: str, frame: Frame, look: Look) -> Axes | None:
@@ -49,27 +62,45 @@ def axes(curves: Curves, metric: str, frame: Frame, look: Look) -> Axes | None:
     A logarithmic axis leaves out what is not above 0; where nothing is, the axis is linear after all.
     """
     parties = curves.series.get(metric, {})
+    first = curves.first_round(metric)
+    span = curves.done if curves.ended else curves.total  # what did not come needs no room
+    last = max(span, *(len(series) - 1 for series in parties.values()), first + 1) if parties else first + 1
     federation = finite(curves.of(metric))
-    silos = [value for silo in curves.silos for value in finite(parties.get(silo, ()))]
+    many = len(curves.silos) > MOST_LINES
+    found = columns(curves, metric, first, last) if many else []
+    each = (column for _, column in found) if many else (finite(parties.get(silo, ())) for silo in curves.silos)
+    silos = [value for values in each for value in values]
     if not federation and not silos:
         return None
     lines = list(constants(curves, metric, look).values())
     log = look.log and (any(value > 0 for value in federation) or any(value > 0 for value in silos))
     if log:
         federation, silos, lines = ([v for v in values if v > 0] for values in (federation, silos, lines))
+        positive = ((r, [v for v in column if v > 0]) for r, column in found)
+        found = [(r, column) for r, column in positive if column]
     low, high = value_range(silos, federation)
     low, high = min([low, *lines]), max([high, *lines])
     steps = tuple(log_ticks(low, high) if log else ticks(low, high))
-    first = curves.first_round(metric)
-    span = curves.done if curves.ended else curves.total  # what did not come needs no room
-    last = max(span, *(len(series) - 1 for series in parties.values()), first + 1)
     return Axes(
         x=Scale(low=first, high=last, start=frame.left, end=frame.right),
         y=Scale(low=steps[0], high=steps[-1], start=frame.bottom, end=frame.top, log=log),
         first=first,
         last=last,
         steps=steps,
+        columns=tuple(found),
     )
+
+
+def columns(curves: Curves, metric: str, first: int, last: int) -> list[Column]:
+    """The silos' values in order, of so many rounds as can be told apart and of the last that every silo told of.
+
+    Which rounds depends on the run's length alone, so that a band does not wobble as it grows.
+    """
+    series = [curves.of(metric, silo) for silo in curves.silos]
+    told = len(curves.of(metric)) or max(map(len, series), default=0)
+    chosen = dict.fromkeys([*range(first, told, math.ceil((last + 1) / COLUMNS)), told - 1])
+    by_round = [(r, sorted(finite([values[r] for values in series if r < len(values)]))) for r in chosen if r >= first]
+    return [(r, column) for r, column in by_round if column]
 
 
 def constants(curves: Curves, metric: str, look: Look) -> dict[str, float]:

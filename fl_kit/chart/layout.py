@@ -2,11 +2,11 @@
 
 import math
 
-from fl_kit.chart.axes import Frame
+from fl_kit.chart.axes import MOST_LINES, Frame
 from fl_kit.chart.curves import Curves
 from fl_kit.chart.labels import cut
 from fl_kit.chart.look import Look
-from fl_kit.chart.panel import MOST_LINES, panel
+from fl_kit.chart.panel import panel
 from fl_kit.chart.scene import BLUE, GREY, VERMILION, Box, Item, Scene, Text
 from fl_kit.chart.small import height, small_panels
 from fl_kit.chart.words import description, progress_line, trouble_line

@@ -1,20 +1,16 @@
 """One metric over all rounds: the federation in bold, and its silos as lines or as bands."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 
-from fl_kit.chart.axes import KEY, Axes, Frame, axes, constants, grid, level, round_axis
+from fl_kit.chart.axes import KEY, MOST_LINES, Axes, Column, Frame, axes, constants, grid, level, round_axis
 from fl_kit.chart.curves import Curves, Series, best, latest
 from fl_kit.chart.labels import BOLD, shorten, spread, width
 from fl_kit.chart.look import Look
-from fl_kit.chart.scale import POINTS, Scale, finite, quantile, thin
+from fl_kit.chart.scale import Scale, finite, quantile, thin
 from fl_kit.chart.scene import GREY, INK, SILO_COLOURS, SKY, VERMILION, Area, Item, Line, Mark, Point, Text
 from fl_kit.chart.words import count, figure, standing
-
-MOST_LINES = 8
-"""More silos than this are drawn as bands: more lines cannot be told apart."""
 
 LABEL_GAP = 13.0
 SIZE = 11.0
@@ -65,10 +61,10 @@ def empty(curves: Curves, metric: str, frame: Frame) -> list[Item]:
     return [*lines, *round_axis(Scale(low=0, high=last, start=frame.left, end=frame.right), 0, last, frame), middle]
 
 
-def pieces(series: Series, scales: Axes, most: int = POINTS) -> list[list[Point]]:
-    """A series as unbroken stretches of points."""
+def pieces(values: Iterable[tuple[int, float]], scales: Axes) -> list[list[Point]]:
+    """(round, value) of a thinned series as unbroken stretches of points."""
     found: list[list[Point]] = [[]]
-    for r, value in thin(series, scales.last + 1, most):
+    for r, value in values:
         if r < scales.first or not drawable(value, scales):
             found.append([])
         else:
@@ -92,7 +88,7 @@ def curve(
     series: Series, scales: Axes, style: Line, name: str, *, note: str = "", bold: bool = False
 ) -> tuple[list[Item], list[Label]]:
     """A party's line and its label; nothing of either without a value."""
-    drawn = pieces(series, scales)
+    drawn = pieces(thin(series, scales.last + 1), scales)
     if not drawn:
         return [], []
     value = latest(series)[1]
@@ -117,14 +113,7 @@ def silo_lines(curves: Curves, metric: str, scales: Axes) -> tuple[list[Item], l
 
 def bands(curves: Curves, metric: str, scales: Axes) -> tuple[list[Item], list[Label]]:
     """All silos between lowest and highest, and the middle half darker."""
-    series = [curves.of(metric, silo) for silo in curves.silos]
-    step = math.ceil((scales.last + 1) / (POINTS - 1))
-    by_round = list(enumerate(zip_longest(*series, fillvalue=math.nan)))
-    if told := curves.of(metric):
-        del by_round[len(told) :]  # a round that has not come in from every silo yet
-    chosen = [*by_round[scales.first : -1 : step], *by_round[-1:]]
-    shown = [(r, [value for value in values if drawable(value, scales)]) for r, values in chosen]
-    columns = [(r, ordered) for r, values in shown if (ordered := sorted(finite(values)))]
+    columns = scales.columns
     ranked = [(silo, value) for silo, value in standing(curves, metric) if drawable(value, scales)]
     if not ranked or not columns:
         return [], []
@@ -138,7 +127,7 @@ def bands(curves: Curves, metric: str, scales: Axes) -> tuple[list[Item], list[L
     return items, labels
 
 
-def band(columns: Sequence[tuple[int, list[float]]], scales: Axes, share: float, opacity: float) -> Area:
+def band(columns: Sequence[Column], scales: Axes, share: float, opacity: float) -> Area:
     upper = [(scales.x(r), scales.y(quantile(column, 1 - share))) for r, column in columns]
     lower = [(scales.x(r), scales.y(quantile(column, share))) for r, column in columns]
     return Area(points=(*upper, *lower[::-1]), colour=SKY, opacity=opacity)

@@ -166,12 +166,13 @@ def thin(series: Sequence[float], rounds: int, most: int = POINTS) -> list[tuple
     width = math.ceil(max(rounds, len(series)) / ((most - 1) // 2))
     points: list[tuple[int, float]] = []
     for start in range(0, len(series), width):
-        held = [(i, series[i]) for i in range(start, min(start + width, len(series))) if math.isfinite(series[i])]
+        bucket = series[start : start + width]
+        held = bucket if math.isfinite(sum(bucket)) else finite(bucket)
         if not held:
             points.append((start, math.nan))
             continue
-        ends = {min(held, key=lambda pair: pair[1]), max(held, key=lambda pair: pair[1])}
-        points.extend(sorted(ends))
+        ends = {bucket.index(min(held)), bucket.index(max(held))}
+        points.extend((start + i, bucket[i]) for i in sorted(ends))
     if series and points[-1][0] < len(series) - 1 and math.isfinite(series[-1]):
         points.append((len(series) - 1, series[-1]))
     return points

@@ -1,13 +1,15 @@
 """Many silos, one small panel each, worst first: where the federation serves a silo badly."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 from fl_kit.chart.axes import Axes, Frame, axes
 from fl_kit.chart.curves import Curves, latest, lower_is_better
 from fl_kit.chart.labels import shorten, width
 from fl_kit.chart.look import Look
 from fl_kit.chart.panel import pieces, stretch
-from fl_kit.chart.scale import Scale
+from fl_kit.chart.scale import Scale, thin
 from fl_kit.chart.scene import BLUE, GREY, INK, VERMILION, Box, Item, Line, Text
 from fl_kit.chart.words import figure
 
@@ -37,6 +39,7 @@ def small_panels(curves: Curves, metric: str, left: float, top: float, total: fl
     ]
     pitch = (total + 8) / COLUMNS
     scales = axes(curves, metric, Frame(left=0, top=0, width=1, height=1, labels=0), look)
+    federation = thin(curves.of(metric), scales.last + 1, POINTS) if scales else []
     for i, (silo, value) in enumerate(ranked[:MOST_PANELS]):
         frame = Frame(
             left=left + (i % COLUMNS) * pitch,
@@ -45,12 +48,20 @@ def small_panels(curves: Curves, metric: str, left: float, top: float, total: fl
             height=ROW - 24,
             labels=0,
         )
-        items += one(curves, metric, silo, value, scales, frame)
+        items += one(curves, metric, silo, value, federation, scales, frame)
     return items
 
 
-def one(curves: Curves, metric: str, silo: str, value: float, scales: Axes | None, frame: Frame) -> list[Item]:
-    """One silo's panel: its name, its value, its line over the federation's."""
+def one(
+    curves: Curves,
+    metric: str,
+    silo: str,
+    value: float,
+    federation: Sequence[tuple[int, float]],
+    scales: Axes | None,
+    frame: Frame,
+) -> list[Item]:
+    """One silo's panel: its name, its value, its line over the federation's, which comes thinned."""
     worse = is_far(metric, value, latest(curves.of(metric))[1])
     colour = VERMILION if worse else BLUE
     text = "left out" if curves.has_left(metric, silo) else "–" if math.isnan(value) else figure(value)
@@ -67,15 +78,16 @@ def one(curves: Curves, metric: str, silo: str, value: float, scales: Axes | Non
     scales = inset(scales, frame)
     grey = Line(points=(), colour=GREY, width=1, opacity=0.7)
     own = Line(points=(), colour=colour, width=1.8)
-    items += [stretch(piece, grey) for piece in pieces(curves.of(metric), scales, POINTS)]
-    return items + [stretch(piece, own) for piece in pieces(curves.of(metric, silo), scales, POINTS)]
+    items += [stretch(piece, grey) for piece in pieces(federation, scales)]
+    thinned = thin(curves.of(metric, silo), scales.last + 1, POINTS)
+    return items + [stretch(piece, own) for piece in pieces(thinned, scales)]
 
 
 def inset(scales: Axes, frame: Frame) -> Axes:
     """The same axes a little inside the box."""
     x = Scale(low=scales.x.low, high=scales.x.high, start=frame.left + 4, end=frame.right - 4)
     y = Scale(low=scales.y.low, high=scales.y.high, start=frame.bottom - 4, end=frame.top + 4, log=scales.y.log)
-    return Axes(x=x, y=y, first=scales.first, last=scales.last, steps=scales.steps)
+    return replace(scales, x=x, y=y)
 
 
 def is_far(metric: str, value: float, federation: float) -> bool:

@@ -206,7 +206,7 @@ def test_a_value_off_the_scale_points_there() -> None:
 def test_no_line_has_more_than_240_points(rounds: int) -> None:
     scene = picture(curves(silos=9, rounds=rounds))
     assert max(len(item.points) for item in scene.items if isinstance(item, Line)) <= 240
-    assert max(len(item.points) for item in scene.items if isinstance(item, Area)) <= 2 * 240
+    assert max(len(item.points) for item in scene.items if isinstance(item, Area)) <= 2 * 120
 
 
 def test_rounds_may_be_unknown_and_silos_unannounced() -> None:
