@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from fl_kit.standardize import Standardize as Standardize
     from fl_kit.stopping import Plateau as Plateau
     from fl_kit.stopping import Target as Target
+    from fl_kit.strategies import Cyclic as Cyclic
     from fl_kit.strategies import Ditto as Ditto
     from fl_kit.strategies import FedAdagrad as FedAdagrad
     from fl_kit.strategies import FedAdam as FedAdam
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from fl_kit.strategies import FedNova as FedNova
     from fl_kit.strategies import FedPer as FedPer
     from fl_kit.strategies import FedProx as FedProx
+    from fl_kit.strategies import FedSGD as FedSGD
     from fl_kit.strategies import FedYogi as FedYogi
     from fl_kit.strategies import Moon as Moon
     from fl_kit.strategies import QFedAvg as QFedAvg
@@ -62,6 +64,7 @@ HOMES = {
     "FedDyn": "fl_kit.strategies",
     "FedNova": "fl_kit.strategies",
     "FedProx": "fl_kit.strategies",
+    "FedSGD": "fl_kit.strategies",
     "FedYogi": "fl_kit.strategies",
     "Federation": "fl_kit.silo",
     "FlKitError": "fl_kit.errors",
@@ -81,6 +84,7 @@ HOMES = {
     "Standardize": "fl_kit.standardize",
     "Plateau": "fl_kit.stopping",
     "Target": "fl_kit.stopping",
+    "Cyclic": "fl_kit.strategies",
     "Ditto": "fl_kit.strategies",
     "FedBN": "fl_kit.strategies",
     "FedPer": "fl_kit.strategies",

@@ -316,8 +316,13 @@ def check_compositions(job: Job) -> None:
 
 
 def check_rounds(job: Job, plan: Plan) -> None:
-    """Refuse an aggregator that cannot do with the silos of each round."""
+    """Refuse a quorum or an aggregator that cannot do with the silos of each round."""
     drawn = min((len(step.updates) for step in plan.steps if step.op == "aggregate"), default=0)
+    if drawn and job.min_silos is not None and job.min_silos > drawn:
+        raise IncompatibleError(
+            f"Job(min_silos={job.min_silos}): in {type(job.strategy).__name__}'s plan only {drawn} of "
+            f"{len(plan.silos)} silos take part in a round"
+        )
     least = drawn if job.min_silos is None else min(job.min_silos, drawn)
     if drawn:
         job.aggregator.check(plan.silos, drawn=drawn, least=least)

@@ -49,7 +49,9 @@ def twin_job(job: Job, federation: Federation) -> Job:
 
 def steps_per_round(job: Job, federation: Federation) -> int:
     """The gradient steps that the silos of a round take together; the mean over rounds where only some take part."""
-    strategy, part = job.strategy, job.participants(len(federation)) / len(federation)
+    strategy = job.strategy
+    fits = sum(step.op == "fit" for step in job.plan(federation).steps)
+    part = fits / (job.rounds * len(federation))
     assert isinstance(strategy, FedAvg)
     if strategy.steps is not None:
         return round(strategy.steps * len(federation) * part)

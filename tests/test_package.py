@@ -17,6 +17,7 @@ from fl_kit import protocols
 # A change here is a change for everybody who uses fl-kit.
 PUBLIC = [
     "Bulyan",
+    "Cyclic",
     "Ditto",
     "FLTrust",
     "FedAdagrad",
@@ -27,6 +28,7 @@ PUBLIC = [
     "FedNova",
     "FedPer",
     "FedProx",
+    "FedSGD",
     "FedYogi",
     "Federation",
     "FlKitError",

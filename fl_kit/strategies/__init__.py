@@ -14,11 +14,15 @@ When to reach for which:
     FedBN       silos' inputs differ (scanners, sensors), and the model has batch normalisation: each keeps its own
     FedPer      silos want different answers: they share all but the last layers
     Ditto       each silo wants a model of its own beside the shared one, and may say how far from it
+    FedSGD      an exchange for each step is no matter: exactly gradient descent on the pooled rows
+    Cyclic      nothing may be averaged: the weights pass from silo to silo; forgets where silos differ much
     Moon        images, with much label skew: holds the features together rather than the weights
 
-FedNova, Scaffold, FedDyn and QFedAvg add up exact sums at the orchestrator and go with Mean alone.
+FedNova, Scaffold, FedDyn and QFedAvg add up exact sums at the orchestrator and go with Mean alone; so does Cyclic,
+with one update a round.
 """
 
+from fl_kit.strategies.cyclic import Cyclic
 from fl_kit.strategies.ditto import Ditto
 from fl_kit.strategies.fedadagrad import FedAdagrad
 from fl_kit.strategies.fedadam import FedAdam
@@ -28,12 +32,14 @@ from fl_kit.strategies.feddyn import FedDyn
 from fl_kit.strategies.fednova import FedNova
 from fl_kit.strategies.fedper import FedPer
 from fl_kit.strategies.fedprox import FedProx
+from fl_kit.strategies.fedsgd import FedSGD
 from fl_kit.strategies.fedyogi import FedYogi
 from fl_kit.strategies.moon import Moon
 from fl_kit.strategies.qfedavg import QFedAvg
 from fl_kit.strategies.scaffold import Scaffold
 
 __all__ = [
+    "Cyclic",
     "Ditto",
     "FedAdagrad",
     "FedAdam",
@@ -43,6 +49,7 @@ __all__ = [
     "FedNova",
     "FedPer",
     "FedProx",
+    "FedSGD",
     "FedYogi",
     "Moon",
     "QFedAvg",

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, cast
 
 from torch import Tensor
@@ -22,6 +22,7 @@ class LocalTraining:
 
     AT_LEAST   setting → the least it may be      BELOW_ONE  settings below 1      WHOLE  settings that are whole
     needs_sgd  whether the strategy's equations hold for plain SGD only
+    FIXED      settings that the strategy itself decides: they stay at their defaults
     """
 
     epochs: int = 1
@@ -43,10 +44,17 @@ class LocalTraining:
     }  # fmt: skip
     BELOW_ONE: ClassVar[frozenset[str]] = frozenset({"momentum"})
     WHOLE: ClassVar[frozenset[str]] = frozenset({"epochs", "steps", "batch_size"})
+    FIXED: ClassVar[frozenset[str]] = frozenset()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lr", in_row(self.lr))
         object.__setattr__(self, "optimizer_settings", in_tuples(self.optimizer_settings))
+        for each in fields(self):
+            if each.name in self.FIXED and getattr(self, each.name) != each.default:
+                raise IncompatibleError(
+                    f"{type(self).__name__}({each.name}={getattr(self, each.name)!r}): the strategy itself decides "
+                    f"that; leave out {each.name}"
+                )
         for name, least in self.AT_LEAST.items():
             self._check_number(name, least)
         for name in sorted(self.BELOW_ONE):

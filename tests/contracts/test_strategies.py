@@ -37,7 +37,14 @@ STRIDING = (Adaptive, strategies.QFedAvg)
 ROUNDS = 2
 KEEPING = strategies.FedPer
 """They keep layers in the silos, so they refuse a model without such layers, or of one layer alone."""
+ALONE = strategies.Cyclic
+"""One silo a round, by its own plan: nothing to draw, and nothing to average."""
 every = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+
+
+def made(kind: Any, **settings: Any) -> Any:
+    """The strategy with those of the settings that it does not decide itself."""
+    return kind(**{name: value for name, value in settings.items() if name not in kind.FIXED})
 
 
 def fits(kind: Any, task: Path) -> Path:
@@ -115,7 +122,9 @@ def test_its_plan_is_consistent(kind: Any, federation: Federation, measure: bool
             assert step.inputs["data"] == f"data:{step.party}"
     aggregates = [step for step in plan.steps if step.op == "aggregate"]
     assert [step.round for step in aggregates] == [1, 2]
-    assert all(tuple(step.updates) == federation.names for step in aggregates)
+    of_round = [tuple(s.party for s in plan.steps if (s.op, s.round) == ("fit", r)) for r in (1, 2)]
+    assert [tuple(step.updates) for step in aggregates] == of_round
+    assert of_round == ([("ash",), ("birch",)] if issubclass(kind, ALONE) else [federation.names] * 2)
 
 
 @every
@@ -166,7 +175,7 @@ def test_with_a_task_of_its_own_fit(kind: Any, federation: Federation, tmp_path:
 @every
 @pytest.mark.parametrize("task", [LINEAR, BATCHNORM, DROPOUT], ids=lambda path: path.stem)
 def test_the_same_seed_gives_the_same_bits(kind: Any, task: Path, federation: Federation) -> None:
-    strategy = kind(lr=0.05, batch_size=4, epochs=2)
+    strategy = made(kind, lr=0.05, batch_size=4, epochs=2)
     first, again = (run(fits(kind, task), strategy, federation, ROUNDS, seed=3) for _ in range(2))
     assert digests(first) == digests(again)
     assert len(set(digests(first))) == ROUNDS + 1
@@ -177,7 +186,7 @@ def test_the_same_seed_gives_the_same_bits(kind: Any, task: Path, federation: Fe
 @pytest.mark.parametrize("task", [BATCHNORM, DROPOUT], ids=lambda path: path.stem)
 def test_the_order_of_listing_does_not_matter(kind: Any, task: Path, federation: Federation) -> None:
     turned = Federation(silos=federation.silos[::-1])
-    strategy = kind(lr=0.05, batch_size=4)
+    strategy = made(kind, lr=0.05, batch_size=4)
     assert digests(run(fits(kind, task), strategy, turned, ROUNDS)) == digests(
         run(fits(kind, task), strategy, federation, ROUNDS)
     )
@@ -185,9 +194,9 @@ def test_the_order_of_listing_does_not_matter(kind: Any, task: Path, federation:
 
 @every
 def test_in_a_folder_it_gives_the_same_bits_as_in_memory(kind: Any, federation: Federation, tmp_path: Path) -> None:
-    asked = job(BATCHNORM, kind(lr=0.05, batch_size=4), ROUNDS)
+    asked = job(BATCHNORM, made(kind, lr=0.05, batch_size=4), ROUNDS)
     on_disk = InProcess(folder=tmp_path / "runs").start(asked, federation).wait()
-    assert digests(on_disk) == digests(run(BATCHNORM, kind(lr=0.05, batch_size=4), federation, ROUNDS))
+    assert digests(on_disk) == digests(run(BATCHNORM, made(kind, lr=0.05, batch_size=4), federation, ROUNDS))
 
 
 @every
@@ -196,7 +205,7 @@ def test_resumed_from_what_is_on_the_disk_it_gives_the_same_bits(
 ) -> None:
     """Whatever a strategy goes on with, at the orchestrator or in a silo, has to be in what was written."""
     backend = InProcess(folder=tmp_path / "runs")
-    finished = backend.start(job(BATCHNORM, kind(lr=0.05, batch_size=4), 3), federation).wait()
+    finished = backend.start(job(BATCHNORM, made(kind, lr=0.05, batch_size=4), 3), federation).wait()
     whole, folder = digests(finished), tmp_path / "runs" / finished.id
     for round in (2, 3):
         shutil.rmtree(folder / round_name(round))
@@ -211,7 +220,8 @@ def test_with_silos_that_take_turns_it_gives_the_same_bits_after_a_resume(
     kind: Any, federation: Federation, tmp_path: Path
 ) -> None:
     """One silo a round: the first two rounds and the last measurement find silos that never trained."""
-    asked = job(BATCHNORM, kind(lr=0.05, batch_size=4), 3, per_round=1, seed=1)
+    draws = {} if issubclass(kind, ALONE) else {"per_round": 1}
+    asked = job(BATCHNORM, made(kind, lr=0.05, batch_size=4), 3, seed=1, **draws)
     backend = InProcess(folder=tmp_path / "runs")
     finished = backend.start(asked, federation).wait()
     assert {*finished.history().party} == {*federation.names, "global"}
@@ -261,14 +271,17 @@ def test_without_a_learning_rate_nothing_is_learned(kind: Any, federation: Feder
 def test_it_learns(kind: Any, tmp_path: Path) -> None:
     """Rows with y = x_1 − 2·x_2: the loss of the global model falls to less than a hundredth.
 
-    Where the length of a step is the orchestrator's own, it takes more of them.
+    Where the length of a step is the orchestrator's own, or a round is one step, it takes more of them.
     """
-    rounds = 40 if issubclass(kind, STRIDING) else 12
+    rounds = 40 if issubclass(kind, (*STRIDING, strategies.FedSGD)) else 12
     pace = {"server_lr": 0.3} if issubclass(kind, Adaptive) else {}
     rows = random_rows(60, 4, 5)
     rows[:, 3] = rows[:, 0] - 2 * rows[:, 1]
     finished = run(
-        fits(kind, LINEAR), kind(lr=0.05, batch_size=10, **pace), silos(tmp_path, a=rows[:20], b=rows[20:]), rounds
+        fits(kind, LINEAR),
+        made(kind, lr=0.05, batch_size=10, **pace),
+        silos(tmp_path, a=rows[:20], b=rows[20:]),
+        rounds,
     )
     frame = finished.history()
     losses = frame[(frame.party == "global") & (frame.metric == "loss")].set_index("round").value
@@ -289,3 +302,14 @@ def test_states_already_given_out_do_not_change(kind: Any, federation: Federatio
 def test_a_negative_setting_is_refused_by_name(kind: Any, setting: str) -> None:
     with pytest.raises(IncompatibleError, match=rf"{kind.__name__}\({setting}=-1\)"):
         kind(**{setting: -1})
+
+
+@every
+def test_what_it_decides_itself_cannot_be_set(kind: Any) -> None:
+    """Silently ignored, it would look as if it had an effect."""
+    for field in fields(kind):
+        if field.name in kind.FIXED:
+            with pytest.raises(IncompatibleError, match=rf"{kind.__name__}\({field.name}=7\): the strategy itself"):
+                kind(**{field.name: 7})
+            assert kind(**{field.name: field.default}) == kind()
+    assert {field.name for field in fields(kind)} >= kind.FIXED

@@ -285,6 +285,9 @@ class Wrapped:
 
     def plan(self, federation, rounds, *, measure):
         return FedAvg(lr=self.lr).plan(federation, rounds, measure=measure)
+
+    def check_model(self, module):
+        pass
 """
     federated = job(write_task(tmp_path, LINEAR.read_text(encoding="utf-8") + text), FedAvg(), rounds=1)
     wrapped = Job(task=federated.task, strategy=federated.task.module.Wrapped(), rounds=1)
