@@ -5,7 +5,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,12 @@ from fl_kit.silo import Federation
 from fl_kit.store import FolderStore, MemoryStore, Store
 from fl_kit.workbench import Load, Workbench, load
 from sim.engine import Runner
+from sim.faults.disturbance import Disturbance, Given
 from sim.kept_updates import KeptInFolder, KeptInMemory, KeptUpdates, keeping
 from sim.run import SimulatedRun
+
+FAULTS = "faults"
+"""Where the run folder's environment.json holds them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +36,7 @@ class InProcess:
     keep_all  without a folder: keep every round's state in memory, not only the last one
     load      how a silo's rows are read; the task's own `data` by default
     keep_updates  keep every silo's update of every round too, for `contribution`: a model each, beside the states
+    faults    silo → an attack of `sim.faults`, or several that act one after the other; the others are honest
 
     >>> run = job.run(federation, on=InProcess())          # doctest: +SKIP
     """
@@ -41,48 +46,65 @@ class InProcess:
     keep_all: bool = False
     load: Load = load
     keep_updates: bool = False
+    faults: Given = field(default_factory=dict)
 
     def start(self, job: Job, federation: Federation) -> SimulatedRun:
         """Start a run and give it at once.
 
-        Raises FederationError if a silo's folder is missing or empty, StoreError if the run folder cannot be made.
+        Raises FederationError if a silo's folder is missing or empty, or faults are given to a silo that there is
+        not; StoreError if the run folder cannot be made.
         """
         plan = job.plan(federation)
         if self.load is load:
             federation.check()
-        bench = Workbench(job.task, seed=job.seed, device=job.device, load=self.load)
+        disturbance = Disturbance.given(self.faults, federation)
+        bench = Workbench(job.task, seed=job.seed, device=job.device, load=disturbance.load(self.load, federation))
         run_id = new_id(job.task.name)
         store: Store = MemoryStore(keep_all=self.keep_all)
         if self.folder is not None:
-            store = FolderStore.create(
-                Path(self.folder) / run_id, job, plan, federation, environment(self.threads, bench.device)
-            )
-        return self._run(run_id, job, plan, federation, store, bench, self.threads).start()
+            found = {**environment(self.threads, bench.device), FAULTS: disturbance.recorded()}
+            store = FolderStore.create(Path(self.folder) / run_id, job, plan, federation, found)
+        return self._run(run_id, job, plan, federation, store, bench, self.threads, disturbance).start()
 
     def resume(self, run_id: str) -> SimulatedRun:
         """Go on with an unfinished run from its last whole round; the bits are those of an undisturbed run.
 
-        Everything is read from the run folder, the task's source too. A run that has ended is given as it is.
+        Everything is read from the run folder, the task's source too, and the faults unless they are given again. A
+        run that has ended is given as it is.
         Raises RunNotFound for an unknown id, StoreError for a damaged folder.
         """
         store = FolderStore.open(Path(self.folder or "runs"), run_id)
         job, federation = store.job(), store.federation()
-        threads = int(store.environment().get("threads", self.threads))
-        bench = Workbench(job.task, seed=job.seed, device=job.device, load=self.load)
+        found = store.environment()
+        threads = int(found.get("threads", self.threads))
+        disturbance = (
+            Disturbance.given(self.faults, federation) if self.faults else Disturbance.restored(found.get(FAULTS, {}))
+        )
+        bench = Workbench(job.task, seed=job.seed, device=job.device, load=disturbance.load(self.load, federation))
         federation = federation.check() if self.load is load else federation
-        return self._run(run_id, job, store.plan(), federation, store, bench, threads).start(resumed=True)
+        return self._run(run_id, job, store.plan(), federation, store, bench, threads, disturbance).start(resumed=True)
 
     def _run(
-        self, run_id: str, job: Job, plan: Plan, federation: Federation, store: Store, bench: Workbench, threads: int
+        self,
+        run_id: str,
+        job: Job,
+        plan: Plan,
+        federation: Federation,
+        store: Store,
+        bench: Workbench,
+        threads: int,
+        disturbance: Disturbance,
     ) -> SimulatedRun:
         runner, kept = self.runner(job, bench), kept_updates(store)
+        if self.keep_updates:
+            runner = keeping(runner, kept)
         return SimulatedRun(
             run_id=run_id,
             job=job,
             plan=plan,
             federation=federation,
             store=store,
-            runner=keeping(runner, kept) if self.keep_updates else runner,
+            runner=disturbance.runner(runner, plan, job.seed, kept if self.keep_updates else None),
             threads=threads,
             kept=kept,
         )
