@@ -121,7 +121,7 @@ def grid(scales: Axes, frame: Frame, labels: Sequence[Text] = ()) -> list[Item]:
     return [*items, *round_axis(scales.x, scales.first, scales.last, frame)]
 
 
-def level(y: float, frame: Frame, labels: Sequence[Text], style: Line) -> list[Item]:
+def level(y: float, frame: Frame, labels: Sequence[Text], style: Line) -> list[Line]:
     """A line across the plot that makes room for the labels it meets."""
     met = [label for label in labels if abs(label.y - 4 - y) < label.size * 0.7]
     return [replace(style, points=((start, y), (end, y))) for start, end in free(frame.left, frame.right, met)]

@@ -12,6 +12,7 @@ from fl_kit.chart.scale import Scale, finite, quantile, thin
 from fl_kit.chart.scene import GREY, INK, SILO_COLOURS, SKY, VERMILION, Area, Item, Line, Mark, Point, Text
 from fl_kit.chart.words import count, figure, standing
 
+STUB = 60.0
 LABEL_GAP = 13.0
 SIZE = 11.0
 
@@ -151,8 +152,10 @@ def at_the_end(fixed: Sequence[Label], labels: Sequence[Label], frame: Frame) ->
 
 
 def across(label: Label, frame: Frame, texts: Sequence[Text]) -> list[Item]:
+    """The line itself; a stub that would stay right of a label says nothing."""
     assert label.line is not None
-    return level(label.end[1], frame, texts, label.line)
+    drawn = level(label.end[1], frame, texts, label.line)
+    return [line for line in drawn if line.points[0][0] == frame.left or line.points[1][0] - line.points[0][0] > STUB]
 
 
 def log_note(curves: Curves, metric: str, scales: Axes, frame: Frame) -> list[Item]:

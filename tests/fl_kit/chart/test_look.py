@@ -137,3 +137,13 @@ def test_where_the_seconds_of_a_round_went() -> None:
     scene = picture(Fold([*story(until=0), done]).curves())
     assert any("2.0 s/round (compute 1.4 s, wait 0.50 s, transfer 0.10 s)" in text for text in texts(scene))
     assert not any("compute" in text for text in texts(drawn(Look(), until=2)))
+
+
+@pytest.mark.parametrize("until", range(0, 21, 2))
+def test_a_level_line_leaves_no_stub_right_of_its_label(until: int) -> None:
+    look = Look(target={"loss": 0.62, "auc": 0.85}, reference={"auc": {"centralised": 0.83}})
+    scene = drawn(look, silos=4, rounds=20, until=until)
+    lines = [line for colour in (VERMILION, INK) for line in level_lines(scene, colour)]
+    starts = {min(line.points[0][0] for line in lines if line.points[0][0] // 480 == side) for side in (0, 1)}
+    assert lines
+    assert all(line.points[1][0] - line.points[0][0] > 60 for line in lines if line.points[0][0] not in starts)
