@@ -25,6 +25,9 @@ from fl_kit.table import Shown, Table
 from sim.image_sample import ImageSample
 from sim.partition import ByColumn, Partitioner, Vertical
 from sim.partition.columns import is_whole_number
+from sim.public_samples import pneumoniamnist as pneumoniamnist
+from sim.public_samples import wnut17 as wnut17
+from sim.synthetic_cxr import synthetic_cxr as synthetic_cxr
 
 if TYPE_CHECKING:
     import pandas as pd

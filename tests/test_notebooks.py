@@ -21,6 +21,7 @@ SMALL: dict[str, list[dict[str, Any]]] = {
     "02_skew_and_partitions": [{"digits": 2000, "rounds": 2, "epochs": 1}],
     "04_banks_and_fraud": [{"rows": 6000, "rounds": 2, "comparisons": 2}],
     "05_loans_by_state": [{"states": 3, "rounds": 2, "comparisons": 2}],
+    "08_hospital_images": [{"pictures": 160, "rounds": 2, "comparisons": 1}],
 }
 """Parameters that make a notebook quick, once for each way to run it; each notebook needs an entry."""
 CASES = [
