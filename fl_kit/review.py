@@ -58,7 +58,7 @@ class Review(Shown):
         """The strategy with every setting, as it is written to job.json."""
         settings = self.job["strategy"]["settings"].items()
         name = self.job["strategy"]["class"].rpartition(".")[2]
-        return f"{name}({', '.join(f'{key}={brief(value)}' for key, value in settings if value is not None)})"
+        return f"{name}({', '.join(f'{key}={brief(value)}' for key, value in settings if value not in (None, {}))})"
 
     def where(self, party: str) -> str:
         """Compute and datastore, or the local folder."""

@@ -39,6 +39,12 @@ class Terms:
         """Whether a round may do without some silos."""
         return self.job.min_silos is not None
 
+    @property
+    def memory_may_lack(self) -> bool:
+        """Whether a silo may have kept nothing in a round for which the plan says that it did."""
+        drawn = self.job.fraction is not None or self.job.per_round is not None
+        return self.quorum or (drawn and self.job.stop is not None)  # stopped before the silo's first round
+
     def party(self, name: str) -> Party:
         """The silo of that name, or the orchestrator."""
         return self.federation.orchestrator if name == ORCHESTRATOR else self.federation[name]
@@ -90,7 +96,7 @@ def command(phase: Phase, step: Step, terms: Terms) -> str:
         if name == "data":
             words.append('--data "${{inputs.data}}"')
         elif name == "memory":
-            below = "/fl/${{inputs.run}}/${{inputs.party}}/memory" if terms.quorum else ""
+            below = "/fl/${{inputs.run}}/${{inputs.party}}/memory" if terms.memory_may_lack else ""
             words.append(f'--memories "${{{{inputs.memories}}}}{below}"')
         else:
             word = f'--input "{name}=${{{{inputs.{ident}}}}}"'
@@ -105,7 +111,7 @@ def declarations(phase: Phase, step: Step, terms: Terms) -> dict[str, Any]:
     for name in step.inputs:
         kind = data_type(terms.federation[step.party].data) if name == "data" else FOLDER
         found[input_name(phase, name)] = {**kind, "optional": True} if may_lack(name, terms) else kind
-    if "memory" in step.inputs and terms.quorum:
+    if "memory" in step.inputs and terms.memory_may_lack:
         found["run"] = TEXT
     return found
 
@@ -119,7 +125,7 @@ def bindings(phase: Phase, step: Step, terms: Terms) -> dict[str, str]:
             found[input_name(phase, name)] = f"${{{{parent.jobs.{phase.nodes[producer]}.outputs.{output}}}}}"
         else:
             found[input_name(phase, name)] = f"${{{{parent.inputs.{from_outside(phase, step, name)}}}}}"
-    if "memory" in step.inputs and terms.quorum:
+    if "memory" in step.inputs and terms.memory_may_lack:
         found["run"] = "${{parent.inputs.run}}"
     return found
 

@@ -102,7 +102,7 @@ def phase_component(phase: Phase, terms: Terms) -> dict[str, Any]:
             inputs[f"{phase.idents[step.party]}_data"] = data_type(terms.federation[step.party].data)
         if "memory" in step.inputs:
             inputs[f"{phase.idents[step.party]}_memories"] = FOLDER
-            inputs |= {"run": TEXT} if terms.quorum else {}
+            inputs |= {"run": TEXT} if terms.memory_may_lack else {}
     found = {
         "$schema": "https://azuremlschemas.azureedge.net/latest/pipelineComponent.schema.json",
         "type": "pipeline",
@@ -129,10 +129,10 @@ def call(phase: Phase, component: str, terms: Terms, layout: Layout, made: Mappi
         if "data" in step.inputs:
             inputs[f"{phase.idents[step.party]}_data"] = data_value(terms.federation[step.party].data)
         if "memory" in step.inputs:
-            # with a quorum a silo may have none yet, and AzureML mounts no folder that is not there
-            path = layout.store(step.party) if terms.quorum else layout.private(step.party, "memory")
+            # AzureML mounts no folder that is not there: where a silo may have kept nothing yet, the root of its store
+            path = layout.store(step.party) if terms.memory_may_lack else layout.private(step.party, "memory")
             inputs[f"{phase.idents[step.party]}_memories"] = {**FOLDER, "path": path}
-            inputs |= {"run": layout.run_id} if terms.quorum else {}
+            inputs |= {"run": layout.run_id} if terms.memory_may_lack else {}
     outputs = {
         phase.outputs[step.id, name]: {**FOLDER, "mode": "upload", "path": layout.output(step, name)}
         for step in phase.steps

@@ -21,7 +21,7 @@ def params(record: Record) -> dict[str, str]:
     found["transforms"] = ", ".join(class_name(entry) for entry in transforms)
     for entry in transforms:
         found |= component(class_name(entry), entry)
-    return {name: short(value) for name, value in {**found, **settings}.items() if value not in (None, "")}
+    return {name: short(value) for name, value in {**found, **settings}.items() if value not in (None, "", {})}
 
 
 def tags(record: Record) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fl_kit import FedAvg, Federation, Job, Orchestrator, Scaffold, Silo
+from fl_kit import FedAvg, Federation, Job, Orchestrator, Scaffold, Silo, Target
 from fl_kit.azureml.layout import Layout, identifiers
 from fl_kit.azureml.nodes import Terms
 from fl_kit.azureml.phases import phases
@@ -131,6 +131,31 @@ def test_a_silo_reads_its_memory_from_its_own_datastore_only():
     assert calls["round_002"]["inputs"]["north_memories"]["path"] == own
     calls = compiled(terms(strategy=Scaffold(), min_silos=1)).job["jobs"]
     assert calls["round_002"]["inputs"]["north_memories"]["path"] == "azureml://datastores/north_store/paths/"
+
+
+def test_a_silo_that_a_stop_may_keep_from_ever_training_needs_no_folder_of_memories():
+    """AzureML mounts no folder that is not there, and a stop rule may end the job before a silo's first turn."""
+    asked = {"strategy": Scaffold(), "per_round": 1}
+    own, root = (
+        "azureml://datastores/north_store/paths/fl/run-1/north/memory/",
+        "azureml://datastores/north_store/paths/",
+    )
+    for more, path, words in (({}, own, False), ({"stop": Target(metric="loss", value=0.1)}, root, True)):
+        pipeline = compiled(terms(**asked, **more))
+        inputs = next(c["inputs"] for c in pipeline.job["jobs"].values() if "north_memories" in c["inputs"])
+        assert inputs["north_memories"]["path"] == path
+        assert ("run" in inputs) is words
+
+
+def test_rounds_of_different_silos_are_components_of_their_own():
+    plan = terms(strategy=Scaffold(), per_round=1, rounds=8)
+    pipeline, names = compiled(plan), [s.party for s in plan.job.plan(plan.federation).steps if s.op == "fit"]
+    calls = pipeline.job["jobs"]
+    shapes = {c["component"] for name, c in calls.items() if name in {f"round_{r:03d}" for r in range(1, 9)}}
+    assert len(set(names)) <= len(shapes) <= 2 * len(set(names))  # with and without a memory
+    for round, silo in enumerate(names, 1):
+        component = pipeline.components[calls[f"round_{round:03d}"]["component"].removeprefix("azureml:")]
+        assert [job["inputs"]["party"] for job in component["jobs"].values()] == [silo, "orchestrator"]
 
 
 def test_a_step_runs_the_command_of_a_laptop_with_the_bundles_digest():
