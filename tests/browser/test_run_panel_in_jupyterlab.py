@@ -143,7 +143,7 @@ def test_a_real_run_is_stopped_by_the_button_and_found_again(lab_page: Any) -> N
     (output,) = lab_page.lab.read("real.ipynb").cells[1].outputs
     assert set(output.data) == {"image/svg+xml", "image/png", "text/plain"}
     done = int(re.search(r"stopped after (\d+) of 2000 rounds", output.data["image/svg+xml"])[1])  # type: ignore[index]
-    assert done > 3
+    assert 1 <= done < 2000
     lab_page.lab.end_kernels()
 
     lab_page.lab.write("again.ipynb", REAL, AGAIN, "again.stop(); _ = again.wait()")
