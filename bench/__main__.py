@@ -4,6 +4,7 @@ python -m bench                 everything, about a quarter of an hour; wants a 
 python -m bench --quick         a few rounds of each, to see that it works
 python -m bench --azureml       only the submission: a large plan, to a local workspace; a quarter of a minute
 python -m bench --strategies    only the strategies, each beside FedAvg on W1 and W2; some minutes
+python -m bench --aggregators   only the aggregators: twenty updates of 25 million parameters; some minutes, 3 GB
 python -m bench --partitions    only the partitioners: a million labels to a thousand silos; half a minute
 python -m bench --watch         only the live view: what it takes of the time, how far it lags; half a minute
 python -m bench --readme        also put the table, or the one line, into README.md
@@ -13,7 +14,7 @@ import argparse
 import sys
 from typing import Any
 
-from bench import live_view, partitions, report, strategy_report
+from bench import aggregators, live_view, partitions, report, strategy_report
 from bench.child import ROOT, figures
 from bench.start import import_time, to_end_of_round_1
 from bench.systems import FOLDER, LOOP, SYSTEMS
@@ -21,6 +22,8 @@ from bench.systems import FOLDER, LOOP, SYSTEMS
 MORE_SILOS = ("W2x1000:2", "W3x16:2")
 """Ten times and four times the silos: the memory must stay what it is."""
 SMALL_JOB = "W2x10"
+LARGE_UPDATES, QUICK_UPDATES = (20, "W3"), (20, "W2")
+"""How many updates an aggregator is given, and of whose model."""
 LARGE_PLAN, QUICK_PLAN = ("10", "50"), ("2", "3")
 """Silos and rounds of what is submitted to AzureML."""
 
@@ -76,6 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="three rounds, one run of each")
     parser.add_argument("--azureml", action="store_true", help="only the submission to AzureML")
     parser.add_argument("--strategies", action="store_true", help="only the strategies, each beside FedAvg")
+    parser.add_argument("--aggregators", action="store_true", help="only the aggregators, on 20 large updates")
     parser.add_argument("--partitions", action="store_true", help="only the partitioners, on a million labels")
     parser.add_argument("--watch", action="store_true", help="only the live view, 100 silos at 50 rounds a second")
     parser.add_argument("--readme", action="store_true", help="put the table, or the one line, into README.md")
@@ -88,6 +92,8 @@ def main(arguments: list[str] | None = None) -> int:
     workloads = (asked.workloads or ("W1,W2" if asked.strategies else "W1,W2,W3")).split(",")
     if asked.watch:
         return only_watch(quick=asked.quick, command=command)
+    if asked.aggregators:
+        return only_aggregators(quick=asked.quick, command=command)
     if asked.partitions:
         return only_partitions(repeats, command=command)
     if asked.strategies:
@@ -117,6 +123,16 @@ def only_strategies(workloads: list[str], repeats: int, *, readme: bool, command
     print(table)
     if readme:
         report.put_into(ROOT / "README.md", table, strategy_report.MARKS)
+    return 0
+
+
+def only_aggregators(*, quick: bool, command: str) -> int:
+    found = {}
+    count, workload = QUICK_UPDATES if quick else LARGE_UPDATES
+    for name in aggregators.MEASURED:
+        say(name)
+        found[name] = figures("aggregators", name, str(count), workload)
+    print(aggregators.text(found, count=count, command=command))
     return 0
 
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from sim.evaluation.contribution import contribution as contribution
     from sim.evaluation.race import Race as Race
     from sim.evaluation.race import race as race
+    from sim.faults.resilience import Resilience as Resilience
+    from sim.faults.resilience import under_attack as under_attack
     from sim.in_process import InProcess as InProcess
     from sim.known_silos import silo_facts as silo_facts
     from sim.partition import IID as IID
@@ -50,6 +52,7 @@ HOMES = {
     "Processes": "sim.processes",
     "QuantitySkew": "sim.partition",
     "Race": "sim.evaluation.race",
+    "Resilience": "sim.faults.resilience",
     "Shards": "sim.partition",
     "Temporal": "sim.partition",
     "Vertical": "sim.partition",
@@ -57,6 +60,7 @@ HOMES = {
     "contribution": "sim.evaluation.contribution",
     "race": "sim.evaluation.race",
     "silo_facts": "sim.known_silos",
+    "under_attack": "sim.faults.resilience",
 }
 
 __all__ = [*HOMES]  # noqa: PLE0604
