@@ -2,7 +2,7 @@
 
 >>> from sim import samples
 >>> samples.available()
-('card_fraud', 'credit_data', 'heart_disease', 'lending_club', 'mnist', 'penguins')
+('card_fraud', 'credit_data', 'heart_disease', 'lending_club', 'mnist', 'penguins', 'us_addresses')
 >>> len(samples.load("heart_disease").frame)
 920
 """
@@ -44,7 +44,7 @@ class Sample(Shown):
     """A data set with all that must be known of it.
 
     name      as in `load(name)`
-    frame     the rows of data.csv: numbers, but for the silo column; a value not measured is NaN
+    frame     the rows of data.csv: numbers, but for the silo column and columns of text; a value not measured is NaN
     manifest  source, attribution, licence, sha256 and columns, as in manifest.json
     """
 
@@ -109,7 +109,9 @@ class Sample(Shown):
         assert by is not None
         rows = self.frame if largest is None else self.frame[self.frame[self.silo_column].isin(self._largest(largest))]
         rows = rows.drop(columns=own.column) if own and own.column not in by.left_out else rows
-        federation = by.split(rows, n, label=self.target, test=test, seed=seed, folder=folder)
+        # a row's tags are a sequence, not a class: nothing to stratify by
+        label = None if self.manifest["target"].get("sequence") else self.target
+        federation = by.split(rows, n, label=label, test=test, seed=seed, folder=folder)
         regions = self.manifest["regions"] if by == own else {}
         return replace(
             federation,

@@ -1,6 +1,7 @@
 """The sample data: what the manifests state is so, and the scripts make the very bytes."""
 
 import csv
+import gzip
 import hashlib
 import io
 import json
@@ -9,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -34,7 +36,7 @@ def sha256(path: Path) -> str:
 
 
 def test_available():
-    assert samples.available() == tuple(sorted((*NAMES, "card_fraud", "mnist")))
+    assert samples.available() == tuple(sorted((*NAMES, "card_fraud", "mnist", "us_addresses")))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -404,3 +406,71 @@ def test_data_is_what_pandas_and_plain_csv_both_read():
     rows = list(csv.reader(io.StringIO(text)))
     plain = np.array([[float(cell) if cell else np.nan for cell in row[1:]] for row in rows[1:]])
     np.testing.assert_array_equal(plain, frame.drop(columns="hospital").to_numpy(dtype=float))
+
+
+ADDRESSES = HOME / "us_addresses"
+
+
+def test_addresses_are_what_the_manifest_states():
+    found, frame = manifest("us_addresses"), samples.load("us_addresses").frame
+    for entry in (found["original"], *found["more_originals"], found["original_licence"], found["data"]):
+        assert sha256(ADDRESSES / entry["file"]) == entry["sha256"]
+    assert (ADDRESSES / "LICENSE").read_text(encoding="utf-8").count("Licence of the data") == 1
+    assert len(frame) == found["rows"] == 1578
+    assert frame["region"].value_counts().to_dict() == found["silos"]
+    words, tags = frame["text"].str.split(" "), frame["tags"].str.split(" ")
+    assert words.map(len).equals(tags.map(len))
+    assert {tag for row in tags for tag in row} == set(found["target"]["classes"])
+    assert not frame.duplicated().any()
+
+
+def test_addresses_follow_from_the_originals():
+    """Every address of the originals and no other, its town where it was tagged."""
+    frame = samples.load("us_addresses").frame
+    seen: dict[str, list[list[int]]] = {}
+    for path in sorted((ADDRESSES / "original").glob("*.xml.gz")):
+        for address in ElementTree.fromstring(gzip.decompress(path.read_bytes())):
+            text = "".join("".join(address.itertext()).split())
+            places = [i for i, word in enumerate(address) if word.tag == "PlaceName"]
+            seen.setdefault(text, []).append(places)
+    assert {text.replace(" ", "") for text in frame["text"]} == set(seen)
+    for text, tags in zip(frame["text"], frame["tags"], strict=True):
+        places = [i for i, tag in enumerate(tags.split(" ")) if tag == "PLACE"]
+        assert places in seen[text.replace(" ", "")]
+
+
+@pytest.mark.parametrize(
+    ("words", "region"),
+    [
+        ([("Boston,", "PlaceName"), ("MA", "StateName"), ("90210", "ZipCode")], "northeast"),  # the state goes first
+        ([("New", "StateName"), ("Mexico", "StateName")], "west"),
+        ([("19801", "ZipCode")], "south"),  # Delaware, between Pennsylvania and Maryland
+        ([("60601-1234", "ZipCode")], "midwest"),
+        ([("Nowhere", "StateName"), ("59001", "ZipCode")], "west"),  # Montana
+        ([("12", "AddressNumber")], "no-state"),
+    ],
+)
+def test_an_address_is_where_it_says(words, region):
+    make = SimpleNamespace(**runpy.run_path(str(ADDRESSES / "make.py")))
+    assert make.region_of(tuple(words)) == region
+
+
+def test_the_script_of_the_addresses_makes_the_very_bytes_and_refuses_others(tmp_path):
+    copy = tmp_path / "us_addresses"
+    shutil.copytree(ADDRESSES, copy)
+    (copy / "data.csv").unlink()
+    command = [sys.executable, "-I", "-S", str(copy / "make.py")]
+    subprocess.run(command, check=True, cwd=tmp_path, timeout=60)
+    assert (copy / "data.csv").read_bytes() == (ADDRESSES / "data.csv").read_bytes()
+    with (copy / "original" / "us50_train_tagged.xml.gz").open("ab") as file:
+        file.write(b"x")
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "us50_train_tagged.xml.gz is not the file that manifest.json names" in done.stderr
+
+
+def test_addresses_by_region(tmp_path):
+    federation = samples.load("us_addresses").federation(folder=tmp_path)
+    assert federation.names == ("midwest", "no-state", "northeast", "south", "west")
+    train = pd.read_csv(Path(federation["west"].data) / "train.csv")
+    assert list(train.columns) == ["text", "tags"]
