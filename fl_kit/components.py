@@ -5,7 +5,9 @@ say everything. Nothing else can be named: job.json cannot make a silo import wh
 """
 
 import importlib
+import sys
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -42,6 +44,21 @@ def describe(component: Any, task_module: str) -> dict[str, Any]:
             )
     module = "task" if kind.__module__ == task_module else kind.__module__
     return {"class": f"{module}.{kind.__name__}", "settings": settings}
+
+
+def at_home(component: Any, task: ModuleType) -> Any:
+    """The same component as one of the task's module, if its class comes from an import of that very file.
+
+    A notebook imports the file that `%%silo_module` wrote, and the task makes a module of its own from its source.
+    """
+    kind = type(component)
+    home, own = sys.modules.get(kind.__module__), getattr(task, kind.__name__, None)
+    file = getattr(home, "__file__", None)
+    if not (file and home is not task and task.__file__ and Path(file).resolve() == Path(task.__file__).resolve()):
+        return component
+    if not (is_dataclass(component) and isinstance(own, type) and own.__module__ == task.__name__):
+        return component
+    return own(**{f.name: getattr(component, f.name) for f in fields(component) if f.init})
 
 
 def build(described: Any, task: ModuleType) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fl_kit.aggregators.mean import Mean
-from fl_kit.components import build, describe
+from fl_kit.components import at_home, build, describe
 from fl_kit.errors import FlKitError, IncompatibleError, TaskError
 from fl_kit.given_weights import GivenWeights
 from fl_kit.participation import drawn_by, share_of
@@ -79,7 +79,9 @@ class Job:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "task", Task.of(self.task))
-        object.__setattr__(self, "transforms", tuple(self.transforms))
+        for name in ("strategy", "aggregator", "stop"):
+            object.__setattr__(self, name, at_home(getattr(self, name), self.task.module))
+        object.__setattr__(self, "transforms", tuple(at_home(each, self.task.module) for each in self.transforms))
         if self.init is not None:
             object.__setattr__(self, "init", GivenWeights.of(self.init))
         at_least = {"rounds": 1, "retries": 0, "evaluate_every": 0, "min_silos": 1, "per_round": 1}

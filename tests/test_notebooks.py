@@ -19,9 +19,11 @@ SMALL: dict[str, list[dict[str, Any]]] = {
         {"WHERE": "local-workspace", "rounds": 2},
     ],
     "02_skew_and_partitions": [{"digits": 2000, "rounds": 2, "epochs": 1}],
-    "06_a_lying_silo": [{"digits": 600, "rounds": 1, "most_bad": 1}],
+    "03_which_strategy": [{"digits": 1000, "rounds": 2, "epochs": 1}],
     "04_banks_and_fraud": [{"rows": 6000, "rounds": 2, "comparisons": 2}],
     "05_loans_by_state": [{"states": 3, "rounds": 2, "comparisons": 2}],
+    "06_a_lying_silo": [{"digits": 600, "rounds": 1, "most_bad": 1}],
+    "07_your_own_strategy": [{"rounds": 2, "places": ["in process", "azureml"]}],
     "08_hospital_images": [{"pictures": 160, "rounds": 2, "epochs": 1, "comparisons": 1}],
 }
 """Parameters that make a notebook quick, once for each way to run it; each notebook needs an entry."""
