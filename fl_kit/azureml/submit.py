@@ -4,8 +4,9 @@ import io
 import logging
 import re
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr
+from contextlib import ExitStack, contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -43,7 +44,30 @@ def submit(client: Any, pipeline: Pipeline, folder: Path) -> Any:
 
 @contextmanager
 def without_notices() -> Iterator[None]:
-    """Leaves out what the SDK says that is for nobody: blank red lines, which of its classes are experimental."""
+    """Leaves out what the SDK says that is for nobody: blank red lines, which of its classes are experimental.
+
+    Several threads may be in it: what was there before the first one came is there again when the last one goes.
+    """
+    with _threads:
+        if not _inside:
+            _before.enter_context(quiet_notices())
+        _inside.append(None)
+    try:
+        yield
+    finally:
+        with _threads:
+            _inside.pop()
+            if not _inside:
+                _before.close()
+
+
+_threads = threading.Lock()
+_inside: list[None] = []
+_before = ExitStack()
+
+
+@contextmanager
+def quiet_notices() -> Iterator[None]:
     logger = logging.getLogger("azure.ai.ml._utils._experimental")
     before = logger.level
     logger.setLevel(logging.ERROR)
