@@ -65,7 +65,7 @@ def test_the_next_step_tells_what_could_not_be_told(place, monkeypatch, capsys, 
 
 
 def test_what_nobody_can_tell_after_it_is_named_by_the_feed(place, monkeypatch):
-    server, folders = told(place, "late", {of_round(3)}, monkeypatch)
+    server, folders = told(place, "late", {of_round(3), of_round(3, "report")}, monkeypatch)
     server.runs["root"]["info"]["status"] = "FINISHED"
     with serving() as again:
         again.runs = server.runs
