@@ -45,6 +45,9 @@ class FedPer(FedAvg):
         strategy, private = type(self).__name__, self.private(module)
         parts = [name for name, part in module.named_modules() if name and [*part.parameters(recurse=False)]]
         has = f"it has {', '.join(parts) or 'one layer'}"
+        for layer in self.layers:  # one that is misspelt beside a good one would be sent to the orchestrator
+            if not list(named_by(module, (layer,))):
+                raise IncompatibleError(f"{strategy}(layers=…): the model has no layer {layer!r}; {has}")
         if not private:
             asked = f"no layer {' or '.join(map(repr, self.layers))}" if self.layers else "none of its usual layers"
             raise IncompatibleError(

@@ -159,6 +159,7 @@ def test_a_silo_that_misses_a_round_goes_on_with_what_it_kept(pair: Path, tmp_pa
     ("strategy", "task", "said"),
     [
         (FedPer(layers="hed.*"), NORMED, r"no layer 'hed\.\*'; it has norm, head"),
+        (FedPer(layers=("head", "nrom.*")), NORMED, r"no layer 'nrom\.\*'; it has norm, head"),
         (FedPer(layers=("norm", "head")), NORMED, "FedPer would keep all of the model.*it has norm, head"),
         (FedPer(layers="*"), NORMED, "would keep all of the model"),
         (FedPer(), LINEAR, "would keep all of the model.*it has one layer"),
