@@ -3,6 +3,7 @@
 Li et al. 2021, "Ditto: Fair and Robust Federated Learning Through Personalization", arXiv 2012.04221, Algorithm 1.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, cast
@@ -46,10 +47,12 @@ class Ditto(FedAvg):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, least in (("personal_lr", 0), ("personal_epochs", 1)):
+        for name, least, kinds in (("personal_lr", 0, int | float), ("personal_epochs", 1, int)):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < least):
-                raise IncompatibleError(f"Ditto({name}={value!r}): must be at least {least}, or None")
+            number = isinstance(value, kinds) and not isinstance(value, bool) and least <= value < math.inf
+            if value is not None and not number:
+                whole = "a whole number" if kinds is int else "a number"
+                raise IncompatibleError(f"Ditto({name}={value!r}): must be {whole} of at least {least}, or None")
 
     def correction(self, start: list[Tensor], state: State, memory: Memory | None, ctx: Context) -> Correction | None:
         return None  # of the global model; the personal one has its own, below

@@ -85,7 +85,17 @@ def test_settings_of_its_own(federation: Federation) -> None:
     assert float(finished.state().params["w"]) == 0.5  # the global model still took one
 
 
-@pytest.mark.parametrize("wrong", [{"lam": -1}, {"personal_lr": -0.1}, {"personal_epochs": 0}, {"personal_lr": True}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"lam": -1},
+        {"personal_lr": -0.1},
+        {"personal_epochs": 0},
+        {"personal_lr": True},
+        {"personal_lr": float("nan")},
+        {"personal_epochs": 1.5},
+    ],
+)
 def test_settings_out_of_range(wrong: dict[str, float]) -> None:
     with pytest.raises(IncompatibleError, match=next(iter(wrong))):
         Ditto(**wrong)  # type: ignore[arg-type]
