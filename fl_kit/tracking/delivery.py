@@ -124,11 +124,14 @@ class Delivery:
         self._read += len(events)
 
     def _by_run(self, events: Iterable[Event]) -> dict[str, list[Event]]:
-        """The figures that have not arrived, by MLflow run; of one that was measured again, the last."""
+        """The figures that have not arrived, by MLflow run; of one that was measured again, the last.
+
+        All of them at first and after a failure: a server that fell may have lost what it had taken.
+        """
         latest = {(series(e), e.round): e for e in events if is_metric(e)}
         by_run: dict[str, list[Event]] = {}
         for (name, round), event in latest.items():
-            if round > self.ledger.sent.get(name, -1):
+            if not self._sure or round > self.ledger.sent.get(name, -1):
                 silo = event.party if self.child_runs and event.party != GLOBAL else ROOT
                 by_run.setdefault(self._run(silo), []).append(event)
         return by_run

@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -580,7 +581,7 @@ def test_a_run_goes_on_in_the_same_mlflow_run_after_its_kernel_was_killed(uri: s
     (folder,) = Path("runs").iterdir()
     (before,) = load(folder)
     half = mirrored(uri, before.runs[""])
-    assert 3 <= half["global/loss"][-1][0] < 100
+    assert half["global/loss"][-1][0] < 100  # a store that falls with its writer may have lost some: they come again
     assert MlflowClient(tracking_uri=uri).get_run(before.runs[""]).info.status == "RUNNING"
 
     run = InProcess().resume(folder.name)
@@ -599,6 +600,19 @@ def test_a_lost_ledger_is_found_again_at_the_server(uri: str) -> None:
     (run.folder / "tracking.json").unlink()
     before = mirrored(uri, run.tracker.mlflow_run_id)
     assert push(run.folder, uri) == run.tracker.mlflow_run_id
+    assert mirrored(uri, run.tracker.mlflow_run_id) == before
+
+
+def test_what_the_server_lost_is_sent_again(uri: str) -> None:
+    """The ledger says that it has arrived, and a database that fell in the middle of a write no longer has it."""
+    run = tracked(uri)
+    before = mirrored(uri, run.tracker.mlflow_run_id)
+    with sqlite3.connect(uri.removeprefix("sqlite:///")) as database:
+        lost = database.execute("DELETE FROM metrics WHERE step > 1").rowcount
+    database.close()
+    assert lost > 0
+    assert mirrored(uri, run.tracker.mlflow_run_id) != before
+    push(run.folder, uri)
     assert mirrored(uri, run.tracker.mlflow_run_id) == before
 
 
