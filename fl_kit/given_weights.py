@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fl_kit.errors import IncompatibleError
+from fl_kit.errors import IncompatibleError, TaskError
 from fl_kit.messages import State
 from fl_kit.tensors import Tensors, digest, norm
 
@@ -18,6 +18,8 @@ INIT_FILE = "init.safetensors"
 OF_STATE = "params/"
 """How a run's own state file calls the parameters."""
 SHOWN = 3
+SHA256 = 64
+"""Hexadecimal digits of a sha256."""
 
 
 class GivenWeights:
@@ -145,3 +147,17 @@ def read_file(file: Path) -> Tensors:
 def brief(names: list[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"{', '.join(map(repr, names[:SHOWN]))}{more}" if names else "nothing"
+
+
+def given_for(sha256: Any, given: Any) -> GivenWeights | None:
+    """The weights of that sha256; raises TaskError if they are not given."""
+    if sha256 is None:
+        return None
+    if not (isinstance(sha256, str) and len(sha256) == SHA256):
+        raise TaskError(f"this is not a job: its weights have the sha256 {sha256!r}")
+    if isinstance(given, str | Path):
+        return GivenWeights.in_file(Path(given), sha256)
+    weights = None if given is None else GivenWeights.of(given)
+    if weights is None or weights.sha256 != sha256:
+        raise TaskError(f"this job starts from the weights of sha256 {sha256}; give just those as init=…")
+    return weights

@@ -4,22 +4,29 @@ import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from inspect import signature
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fl_kit.aggregators.mean import Mean
 from fl_kit.components import at_home, build, describe
+from fl_kit.compositions import (
+    check_means,
+    check_own_fit,
+    check_participation,
+    check_rounds,
+    check_schedule,
+    check_stop,
+    check_transforms,
+)
 from fl_kit.errors import FlKitError, IncompatibleError, TaskError
-from fl_kit.given_weights import GivenWeights
+from fl_kit.given_weights import GivenWeights, given_for
 from fl_kit.participation import drawn_by, share_of
 from fl_kit.plan import Plan
 from fl_kit.protocols import Aggregator, Backend, Run, StopRule, Strategy, Transform
 from fl_kit.randomness import seeded
 from fl_kit.review import Review
-from fl_kit.silo import Federation, nearest
+from fl_kit.silo import Federation
 from fl_kit.source import digest
 from fl_kit.standardize import to_measure
-from fl_kit.strategies.fedavg import FedAvg
 from fl_kit.task import Task
 
 if TYPE_CHECKING:
@@ -95,10 +102,13 @@ class Job:
             raise IncompatibleError(f"Job(deadline={self.deadline!r}): must be a number of seconds above 0, or None")
         if type(self.seed) is not int:
             raise IncompatibleError(f"Job(seed={self.seed!r}): must be a whole number")
-        check_participation(self)
-        check_compositions(self)
-        check_stop(self)
-        check_model(self)
+        check_participation(self.fraction, self.per_round, self.min_silos)
+        check_schedule(self.strategy, self.rounds)
+        check_own_fit(self.task, self.strategy)
+        check_transforms(self.strategy, self.aggregator, self.transforms)
+        check_means(self.strategy, self.aggregator)
+        check_stop(self.stop, self.task, self.evaluate_every)
+        self.strategy.check_model(self.fresh_model)
         self.to_dict()
 
     def plan(self, federation: Federation) -> Plan:
@@ -122,7 +132,7 @@ class Job:
                 )
             some = {"participants": drawn_by(self.seed, federation.names, count)}
         plan = self.strategy.plan(federation, self.rounds, measure=self.measures, **some).check()
-        check_rounds(self, plan)
+        check_rounds(plan, self.strategy, self.aggregator, self.min_silos)
         return plan
 
     def participants(self, silos: int) -> int:
@@ -226,105 +236,3 @@ class Job:
             )
         except (ValueError, KeyError, TypeError) as error:
             raise TaskError(f"this is not a job: {error!r}") from error
-
-
-def check_model(job: Job) -> None:
-    """Let a strategy that is particular about the model refuse it; one that is not costs no model."""
-    if type(job.strategy).check_model is not FedAvg.check_model:
-        job.strategy.check_model(job.fresh_model())
-
-
-def given_for(sha256: Any, given: Any) -> GivenWeights | None:
-    """The weights of that sha256; raises TaskError if they are not given."""
-    if sha256 is None:
-        return None
-    if not (isinstance(sha256, str) and len(sha256) == len(digest(""))):
-        raise TaskError(f"this is not a job: its weights have the sha256 {sha256!r}")
-    if isinstance(given, str | Path):
-        return GivenWeights.in_file(Path(given), sha256)
-    weights = None if given is None else GivenWeights.of(given)
-    if weights is None or weights.sha256 != sha256:
-        raise TaskError(f"this job starts from the weights of sha256 {sha256}; give just those as init=…")
-    return weights
-
-
-def check_stop(job: Job) -> None:
-    """Refuse a stop rule that could never say anything."""
-    if job.stop is None:
-        return
-    rule, known = type(job.stop).__name__, ["loss", *job.task.metrics]
-    if job.stop.metric not in known:
-        raise IncompatibleError(
-            f"{rule} watches {job.stop.metric!r}, which the task {job.task.name!r} does not measure"
-            f"{nearest(job.stop.metric, known)}"
-        )
-    if job.evaluate_every == 0:
-        raise IncompatibleError(f"{rule} needs figures of rounds, and evaluate_every=0 measures the last one only")
-
-
-def check_participation(job: Job) -> None:
-    """Refuse a fraction that is none, or settings that contradict one another."""
-    if job.fraction is not None and not (is_number(job.fraction) and 0 < job.fraction <= 1):
-        raise IncompatibleError(f"Job(fraction={job.fraction!r}): must be a number above 0 and at most 1")
-    if job.fraction is not None and job.per_round is not None:
-        raise IncompatibleError(
-            f"Job(fraction={job.fraction}, per_round={job.per_round}): both say how many silos take part; give one"
-        )
-    if job.per_round is not None and job.min_silos is not None and job.min_silos > job.per_round:
-        raise IncompatibleError(
-            f"Job(min_silos={job.min_silos}, per_round={job.per_round}): more must deliver than take part"
-        )
-
-
-def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def check_compositions(job: Job) -> None:
-    """Refuse what cannot work together, before anything runs."""
-    strategy = type(job.strategy).__name__
-    schedule = getattr(job.strategy, "lr", None)
-    if isinstance(schedule, tuple) and len(schedule) < job.rounds:
-        raise IncompatibleError(
-            f"{strategy}(lr=…): a schedule of {len(schedule)} rounds for a job of {job.rounds}: "
-            "give one learning rate a round"
-        )
-    if job.task.fit is not None and job.strategy.corrects_gradients:
-        raise IncompatibleError(
-            f"{strategy} changes the silo's gradients or counts them, and the task {job.task.name!r} brings its own "
-            "fit(), which would ignore that: use FedAvg, or remove fit() from the task"
-        )
-    if job.task.fit is not None and getattr(job.strategy, "optimizer_state", "reset") == "kept":
-        raise IncompatibleError(
-            f"{strategy}(optimizer_state='kept'): the task {job.task.name!r} brings its own fit(), whose optimiser "
-            "fl-kit does not see: remove fit() from the task, or leave out optimizer_state"
-        )
-    hiding = [type(transform).__name__ for transform in job.transforms if transform.hides_individuals]
-    if hiding and job.strategy.inspects_individuals:
-        raise IncompatibleError(
-            f"{strategy} changes single updates before they are combined, and {hiding[0]} hides them: "
-            f"use FedAvg, or drop {hiding[0]}"
-        )
-    if hiding and job.aggregator.inspects_individuals:
-        raise IncompatibleError(
-            f"{type(job.aggregator).__name__} compares single updates, and {hiding[0]} hides them: "
-            f"use Mean, or drop {hiding[0]}"
-        )
-    if not job.aggregator.is_mean and job.strategy.needs_mean:
-        raise IncompatibleError(
-            f"{strategy} needs exact means, and {job.aggregator} gives something else, so its equations would no "
-            "longer hold: use aggregator=Mean(), or FedAvg or FedProx with this aggregator"
-        )
-
-
-def check_rounds(job: Job, plan: Plan) -> None:
-    """Refuse a quorum or an aggregator that cannot do with the silos of each round."""
-    drawn = min((len(step.updates) for step in plan.steps if step.op == "aggregate"), default=0)
-    if drawn and job.min_silos is not None and job.min_silos > drawn:
-        raise IncompatibleError(
-            f"Job(min_silos={job.min_silos}): in {type(job.strategy).__name__}'s plan only {drawn} of "
-            f"{len(plan.silos)} silos take part in a round"
-        )
-    least = drawn if job.min_silos is None else min(job.min_silos, drawn)
-    if drawn:
-        job.aggregator.check(plan.silos, drawn=drawn, least=least)

@@ -93,8 +93,8 @@ class Strategy(Protocol):
     def evaluate(self, state: State, memory: Memory | None, ctx: Context) -> Tensors:
         """In a silo: the sums of each metric for the model that this silo would use."""
 
-    def check_model(self, module: nn.Module) -> None:
-        """Raise IncompatibleError for a model that the strategy cannot do with."""
+    def check_model(self, make: Callable[[], nn.Module]) -> None:
+        """Raise IncompatibleError for a model that the strategy cannot do with; `make` gives one to look at."""
 
     def private(self, module: nn.Module) -> frozenset[str]:
         """The names of the parameters and buffers that never leave a silo; the same at every call."""

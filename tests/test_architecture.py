@@ -12,7 +12,7 @@ ROWS = {
     0: "errors files table picture randomness tensors events yaml_lines entries schedules party_forms",
     1: "messages participation silo silo_facts plan source components metrics task model_state given_weights "
     "batches protocols chart",
-    2: "local optimizers standardize stopping strategies aggregators transforms privacy vertical",
+    2: "compositions local optimizers standardize stopping strategies aggregators transforms privacy vertical",
     3: "store channel tracking job review bundle workbench context "
     "door figures run_handle execute step history silo_environment mlflow_rest reporting untold",
     4: "azureml sim",

@@ -6,7 +6,7 @@ Hsu et al. 2019, "Measuring the Effects of Non-Identical Data Distribution for F
 arXiv 1909.06335, equation 3 (its Δw is −delta).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -97,7 +97,7 @@ class FedAvg(LocalTraining):
     def evaluate(self, state: State, memory: Memory | None, ctx: Context) -> Tensors:
         return ctx.evaluate(self.start(state, memory))
 
-    def check_model(self, module: nn.Module) -> None:
+    def check_model(self, make: Callable[[], nn.Module]) -> None:
         """Raise IncompatibleError for a model that the strategy cannot do with; this one does with any."""
 
     def private(self, module: nn.Module) -> frozenset[str]:

@@ -3,7 +3,7 @@
 Arivazhagan et al. 2019, "Federated Learning with Personalization Layers", arXiv 1912.00818, Algorithms 1 and 2.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import ClassVar
@@ -39,9 +39,14 @@ class FedPer(FedAvg):
     def __post_init__(self) -> None:
         super().__post_init__()
         layers: object = self.layers  # whatever was given
-        object.__setattr__(self, "layers", (layers,) if isinstance(layers, str) else tuple(self.layers))
+        named = (layers,) if isinstance(layers, str) else tuple(layers) if isinstance(layers, Iterable) else ()
+        if not all(isinstance(layer, str) and layer for layer in named) or not isinstance(layers, Iterable):
+            kind = type(self).__name__
+            raise IncompatibleError(f"{kind}(layers={layers!r}): must be the names of layers, as in layers=('3',)")
+        object.__setattr__(self, "layers", named)
 
-    def check_model(self, module: nn.Module) -> None:
+    def check_model(self, make: Callable[[], nn.Module]) -> None:
+        module = make()
         strategy, private = type(self).__name__, self.private(module)
         parts = [name for name, part in module.named_modules() if name and [*part.parameters(recurse=False)]]
         has = f"it has {', '.join(parts) or 'one layer'}"
@@ -68,7 +73,7 @@ class FedPer(FedAvg):
 
     def usual(self, module: nn.Module) -> Iterator[str]:
         """The personal layers where none are named."""
-        yield [name for name, part in module.named_modules() if [*part.parameters(recurse=False)]][-1]
+        yield from [name for name, part in module.named_modules() if [*part.parameters(recurse=False)]][-1:]
 
     def start(self, state: State, memory: Memory | None) -> Tensors:
         """The model that the silo goes on with: the global one with its own layers."""

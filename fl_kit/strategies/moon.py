@@ -4,7 +4,7 @@ Li et al. 2021, "Model-Contrastive Federated Learning", arXiv 2103.16257, Algori
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -52,8 +52,8 @@ class Moon(FedAvg):
         if self.temperature == 0:
             raise IncompatibleError("Moon(temperature=0): must be above 0, for it divides")
 
-    def check_model(self, module: nn.Module) -> None:
-        feature_layer(module, self.layer)
+    def check_model(self, make: Callable[[], nn.Module]) -> None:
+        feature_layer(make(), self.layer)
 
     def correction(self, start: list[Tensor], state: State, memory: Memory | None, ctx: Context) -> Correction | None:
         return None  # the loss itself has the term
@@ -65,8 +65,8 @@ class Moon(FedAvg):
     def loss_term(self, state: State, memory: Memory | None, ctx: Context) -> LossTerm | None:
         if not self.mu or memory is None or "earlier" not in memory.tensors:
             return None
-        ours = Features(ctx.model.module, self.layer)
         arrived, earlier = (frozen(ctx, params, self.layer) for params in (state.params, memory.tensors["earlier"]))
+        ours = Features(ctx.model.module, self.layer)  # after the copies, which would have its hook too
 
         def term(inputs: Any, outputs: Tensor) -> Tensor:
             return self.mu * contrast(ours.last(), arrived.of(inputs), earlier.of(inputs), self.temperature)
@@ -121,5 +121,8 @@ def feature_layer(module: nn.Module, layer: str) -> tuple[str, nn.Module]:
         raise IncompatibleError(
             f"Moon(layer={layer!r}): the model has no such layer; it has {', '.join(filter(None, parts))}"
         )
-    name = layer or [name for name, part in parts.items() if [*part.parameters(recurse=False)]][-1]
+    own = [name for name, part in parts.items() if [*part.parameters(recurse=False)]]
+    if not own:
+        raise IncompatibleError("Moon takes features from the model's last layer with parameters, and it has none")
+    name = layer or own[-1]
     return name, parts[name]

@@ -286,7 +286,7 @@ class Wrapped:
     def plan(self, federation, rounds, *, measure):
         return FedAvg(lr=self.lr).plan(federation, rounds, measure=measure)
 
-    def check_model(self, module):
+    def check_model(self, make):
         pass
 """
     federated = job(write_task(tmp_path, LINEAR.read_text(encoding="utf-8") + text), FedAvg(), rounds=1)

@@ -171,6 +171,12 @@ def test_layers_that_are_none_or_all_are_refused(strategy: FedPer, task: Path, s
         job(task, strategy, 1)
 
 
+@pytest.mark.parametrize("layers", [3, (3,), ("head", ""), None])
+def test_layers_are_names(layers: object) -> None:
+    with pytest.raises(IncompatibleError, match=r"FedPer\(layers=.*must be the names of layers"):
+        FedPer(layers=layers)  # type: ignore[arg-type]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", [FedBN(lr=0.05, batch_size=4), FedPer(lr=0.05, batch_size=4)])
 def test_the_bits_are_the_same_in_processes_and_on_azureml(
