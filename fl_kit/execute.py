@@ -21,7 +21,7 @@ from fl_kit.plan import ORCHESTRATOR, Step
 from fl_kit.protocols import Emit
 from fl_kit.randomness import seeded
 from fl_kit.standardize import apply_sums, measured_sums, standardizers, to_measure
-from fl_kit.task import Task, traceback_from
+from fl_kit.task import traceback_from
 from fl_kit.tensors import Tensors
 from fl_kit.workbench import Workbench
 
@@ -163,16 +163,11 @@ def enough(ctx: StepContext, figures: Figures, after: State) -> State:
     if rule is None or value is None or math.isnan(value):
         return after
     watched = (*after.watched, value)
-    why = rule.why(watched, sign_of(ctx.task, rule.metric))
+    why = rule.why(watched, ctx.task.sign(rule.metric))
     if why:
         said = f"stopped early after round {after.round}: {why}"
         ctx.emit(Event(time=now(), round=after.round, party=ORCHESTRATOR, name=STOPPED_EARLY, value=said))
     return replace(after, watched=watched, done=bool(why))
-
-
-def sign_of(task: Task, metric: str) -> float:
-    """1 where a higher value of the metric is better, −1 where a lower one is."""
-    return 1.0 if metric in task.metrics and task.metrics[metric].better == "higher" else -1.0
 
 
 def evaluate_step(ctx: StepContext, inputs: Inputs) -> Outputs:

@@ -7,6 +7,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+INK = "#767676"
+"""Grey that reads on white and on dark: text and axes."""
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
+"""Okabe–Ito: told apart by colour-blind readers."""
+
 SHARPNESS = 200
 """Dots an inch of the PNG: twice a screen's, so that it stays sharp on dense ones."""
 

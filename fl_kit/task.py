@@ -102,6 +102,10 @@ class Task:
         found: Any = getattr(self.module, "metrics", ())
         return {metric.name: metric for metric in (found.values() if isinstance(found, Mapping) else found)}
 
+    def sign(self, metric: str) -> float:
+        """1 where a higher value of the metric is better, −1 where a lower one is, as for the loss."""
+        return 1.0 if metric in self.metrics and self.metrics[metric].better == "higher" else -1.0
+
     def model(self) -> "nn.Module":
         """A new model; raises TaskError if it is not an nn.Module, and lets the user's own error through."""
         from torch import nn

@@ -10,7 +10,7 @@ from fl_kit.job import Job
 from fl_kit.silo import Federation
 from fl_kit.table import Cell, Shown, Table
 from sim.evaluation.intervals import interval, spread
-from sim.evaluation.measuring import Measuring, chosen_metric, direction, value_of
+from sim.evaluation.measuring import Measuring, chosen_metric, value_of
 from sim.evaluation.silo_gains import SiloGains
 from sim.in_process import InProcess
 from sim.run import SimulatedRun
@@ -142,7 +142,7 @@ def compare(
     seeds = tuple(seeds)
     if not seeds or len(set(seeds)) < len(seeds):
         raise DataError(f"compare() needs at least one seed, each of them once, not {seeds}")
-    better = "higher" if direction(job, metric) > 0 else "lower"
+    better = "higher" if job.task.sign(metric) > 0 else "lower"
     found = [one_seed(job, federation(s) if callable(federation) else federation, metric, s) for s in seeds]
     return Comparison(
         metric=metric,

@@ -4,12 +4,12 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fl_kit.picture import new_figure
+from fl_kit.picture import INK, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-INK, GRID = "#767676", (0.5, 0.5, 0.5, 0.25)
+GRID = (0.5, 0.5, 0.5, 0.25)
 COLOURS = {"federated": "#D55E00", "centralised": "#0072B2", "silo-only": "#009E73"}
 """Okabe–Ito: told apart by colour-blind readers, on white and on dark. Any other way is one silo alone."""
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_kit.picture import new_figure
-from sim.skew_picture import COLOURS, INK, SMALL, bare
+from fl_kit.picture import INK, PALETTE, new_figure
+from sim.skew_picture import SMALL, bare
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,7 +52,7 @@ def draw_dots(axes: "Axes", counts: NDArray[np.int64], classes: Sequence[str], p
     largest = (min(pitch, 0.2) * POINTS * 0.95) ** 2
     silo, kind = np.nonzero(counts)
     areas = largest * counts[silo, kind] / counts.max()
-    axes.scatter(silo, kind, s=areas, c=[COLOURS[k % len(COLOURS)] for k in kind], linewidths=0)
+    axes.scatter(silo, kind, s=areas, c=[PALETTE[k % len(PALETTE)] for k in kind], linewidths=0)
     axes.set_yticks(range(len(classes)), classes)
     axes.set_xlim(-0.7, len(counts) - 0.3)
     axes.set_ylim(len(classes) - 0.4, -0.6)

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fl_kit.errors import DataError
-from fl_kit.picture import new_figure
+from fl_kit.picture import INK, new_figure
 from sim.skew import Skew
 from sim.skew_dots import draw_dots, name_silos
-from sim.skew_picture import INK, SMALL
+from sim.skew_picture import SMALL
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_kit.picture import new_figure
+from fl_kit.picture import INK, PALETTE, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK = "#767676"
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
 MISSING = ("#FBE6D8", "#D55E00")
 """Almost none missing, all missing: opaque, so that black figures read on either ground."""
 SMALL = 8.5
@@ -70,7 +68,7 @@ def draw_mix(
     """One bar per silo, cut by class."""
     lefts = np.zeros(len(names))
     for i, name in enumerate(classes):
-        colour, alpha = COLOURS[i % len(COLOURS)], 0.6 ** (i // len(COLOURS))
+        colour, alpha = PALETTE[i % len(PALETTE)], 0.6 ** (i // len(PALETTE))
         axes.barh(range(len(names)), shares[:, i], 0.72, left=lefts, color=colour, alpha=alpha, label=name)
         for silo, share in enumerate(shares[:, i]):
             if share >= 0.08:

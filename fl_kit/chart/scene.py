@@ -5,10 +5,10 @@ The same scene becomes the live SVG and the final PNG, so that both look the sam
 
 from dataclasses import dataclass
 
+from fl_kit.picture import INK as INK
+
 Point = tuple[float, float]
 
-INK = "#767676"
-"""Reads on white and on black alike."""
 GREY = "#808080"
 BLUE = "#0072B2"
 SKY = "#56B4E9"

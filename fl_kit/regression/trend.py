@@ -50,9 +50,9 @@ class Trend(Shown):
 
     def plot(self) -> "Figure":
         """A picture: the figure at each commit, a cross where its notebook failed."""
-        from fl_kit.picture import new_figure
+        from fl_kit.picture import INK, PALETTE, new_figure
 
-        ink, blue, red = "#767676", "#0072B2", "#D55E00"
+        blue, red = PALETTE[0], PALETTE[5]
         figure = new_figure(8.0, 3.4, layout="constrained")
         axes = figure.subplots()
         values = [point.value for point in self.points]
@@ -60,11 +60,11 @@ class Trend(Shown):
         for place, point in enumerate(self.points):
             axes.plot([place], [point.value], "o" if point.passed else "X", color=blue if point.passed else red)
         axes.set_xticks(range(len(values)), [point.commit[:7] for point in self.points], rotation=45, ha="right")
-        axes.set_title(f"{self.figure} of {self.notebook}", loc="left", fontsize=10, color=ink)
-        axes.tick_params(colors=ink, labelsize=8.5)
+        axes.set_title(f"{self.figure} of {self.notebook}", loc="left", fontsize=10, color=INK)
+        axes.tick_params(colors=INK, labelsize=8.5)
         axes.grid(color=(0.5, 0.5, 0.5, 0.25))
         axes.patch.set_alpha(0)
-        axes.spines[:].set_color(ink)
+        axes.spines[:].set_color(INK)
         return figure
 
 

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from fl_kit.picture import PALETTE
 from fl_kit.silo import Silo
 from fl_kit.silo_facts import SiloFacts
 from fl_kit.table import Cell, Table
 from fl_kit.widgets.selection import Selection
 
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
-"""Okabe–Ito; a ninth class starts again."""
 BAR = 84
 """Pixels of a label bar."""
 PER_LETTER = 7.4
@@ -98,7 +97,7 @@ def bar_of(column: Column, facts: SiloFacts, classes: Sequence[str]) -> str:
     words = ", ".join(f"{label} {count / total:.0%}" for label, count in facts.labels.items() if count)
     pieces = "".join(
         f'<span style="display:inline-block;height:10px;width:{BAR * facts.labels[label] / total:.1f}px;'
-        f'background:{COLOURS[place % len(COLOURS)]}"></span>'
+        f'background:{PALETTE[place % len(PALETTE)]}"></span>'
         for place, label in enumerate(classes)
         if facts.labels.get(label)
     )
@@ -108,7 +107,7 @@ def bar_of(column: Column, facts: SiloFacts, classes: Sequence[str]) -> str:
 def legend(classes: Sequence[str]) -> str:
     """Which colour is which class."""
     named = "".join(
-        f'<span style="display:inline-block;width:10px;height:10px;background:{COLOURS[place % len(COLOURS)]}"></span>'
+        f'<span style="display:inline-block;width:10px;height:10px;background:{PALETTE[place % len(PALETTE)]}"></span>'
         f'<span style="padding:0 12px 0 5px">{escape(label)}</span>'
         for place, label in enumerate(classes)
     )

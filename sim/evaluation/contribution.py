@@ -10,7 +10,7 @@ from fl_kit.execute import run_step
 from fl_kit.messages import State, Update
 from fl_kit.plan import ORCHESTRATOR, step_id
 from fl_kit.table import Cell, Shown, Table
-from sim.evaluation.measuring import Measuring, chosen_metric, direction
+from sim.evaluation.measuring import Measuring, chosen_metric
 from sim.run import SimulatedRun
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def of_round(run: SimulatedRun, round: int, metric: str, measuring: Measuring) -
     if len(silos) < 2:
         raise DataError(f"round {round} has the update of {', '.join(silos)} alone; without it there is no model")
     memories = run.memories(round)
-    sign, whole = direction(run.job, metric), measuring.value(metric, run.state(round), memories)
+    sign, whole = run.job.task.sign(metric), measuring.value(metric, run.state(round), memories)
     return {
         silo: sign * (whole - measuring.value(metric, without(run, round, silo, measuring), memories)) for silo in silos
     }

@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from fl_kit.picture import new_figure
-from sim.comparison_picture import INK, style
+from fl_kit.picture import INK, new_figure
+from sim.comparison_picture import style
 from sim.evaluation.race_picture import COLOURS
 
 if TYPE_CHECKING:

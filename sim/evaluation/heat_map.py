@@ -4,8 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fl_kit.picture import new_figure
-from sim.comparison_picture import INK
+from fl_kit.picture import INK, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -56,8 +56,3 @@ def chosen_metric(job: Job, metric: str | None) -> str:
     if metric != "loss" and metric not in job.task.metrics:
         raise DataError(f"the task has no metric {metric!r}; it has {', '.join(['loss', *job.task.metrics])}")
     return metric
-
-
-def direction(job: Job, metric: str) -> float:
-    """1 where a higher value of the metric is better, −1 where a lower one is."""
-    return 1.0 if metric != "loss" and job.task.metrics[metric].better == "higher" else -1.0

@@ -10,7 +10,7 @@ from fl_kit.silo import Federation
 from fl_kit.table import Cell, Shown, Table
 from fl_kit.workbench import Workbench
 from sim.engine import Runner
-from sim.evaluation.measuring import chosen_metric, direction
+from sim.evaluation.measuring import chosen_metric
 from sim.evaluation.observer import Observer
 from sim.in_process import InProcess
 
@@ -119,7 +119,7 @@ def race(jobs: Mapping[str, Job], federation: Federation, *, target: float, metr
     if not jobs:
         raise DataError("race() needs at least one job")
     metric = chosen_metric(next(iter(jobs.values())), metric)
-    signs = {direction(job, chosen_metric(job, metric)) for job in jobs.values()}
+    signs = {job.task.sign(chosen_metric(job, metric)) for job in jobs.values()}
     if len(signs) > 1:
         raise DataError(f"for some of the jobs a higher {metric!r} is better, for others a lower one")
     lanes = {name: lane(job, federation, metric) for name, job in jobs.items()}

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from fl_kit.picture import new_figure
-from sim.comparison_picture import INK, style
+from fl_kit.picture import INK, new_figure
+from sim.comparison_picture import style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,7 +10,7 @@ from fl_kit.job import Job
 from fl_kit.protocols import Aggregator
 from fl_kit.silo import Federation
 from fl_kit.table import Cell, Shown, Table
-from sim.evaluation.measuring import chosen_metric, direction
+from sim.evaluation.measuring import chosen_metric
 from sim.faults.attack import Attack
 from sim.in_process import InProcess
 
@@ -124,7 +124,7 @@ def under_attack(
                 sha.update(digest.encode())
                 line.append(value)
             values[attack][name] = tuple(line)
-    better = "higher" if direction(job, metric) > 0 else "lower"
+    better = "higher" if job.task.sign(metric) > 0 else "lower"
     return Resilience(
         metric=metric, better=better, silos=len(federation), bad=bad, values=values, digest=sha.hexdigest()
     )
