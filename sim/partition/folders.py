@@ -15,14 +15,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fl_kit.errors import DataError
+from fl_kit.silo import Federation, Silo
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MANIFEST = "manifest.json"
+VERSION = 1
+"""Goes up when the same arguments deal rows in another way, so that no older folder is taken for a new one."""
 
 Files = Mapping[str, Callable[[], bytes]]
 """What to write: a path inside the folder, such as `cleveland/train.csv`, and what makes its content."""
+
+
+def federation(
+    folder: str | Path | None, recipe: Mapping[str, Any], files: Files, rows: Mapping[str, int]
+) -> Federation:
+    """The federation of a partition's silos, whose folders are written if they are not there yet.
+
+    folder  where partitions are kept, as for `root`
+    recipe  what was split how; it is the folder's address
+    rows    silo → how many rows it has, for its tag
+    """
+    place = ensure(root(folder), {"version": VERSION, **recipe}, files)
+    silos = (Silo(name=name, data=str(place / name), tags={"rows": str(count)}) for name, count in rows.items())
+    return Federation(silos=tuple(silos))
 
 
 def root(folder: str | Path | None) -> Path:

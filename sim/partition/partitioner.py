@@ -21,9 +21,6 @@ from sim.partition.sources import Columns, Source, source_of
 if TYPE_CHECKING:
     import pandas as pd
 
-VERSION = 1
-"""Goes up when the same arguments deal rows in another way, so that no older folder is taken for a new one."""
-
 
 Change = Callable[[Columns, str, str], Columns]
 """(a silo's columns, its name, "train" or "test") → the columns that differ there, alone."""
@@ -102,7 +99,6 @@ class Partitioner(ABC):
         check_labels(keys, label, assigned)
         files = self.files(source, assigned, label=label, test=test, seed=seed)
         recipe = {
-            "version": VERSION,
             "data": source.digest(),
             "partitioner": type(self).__name__,
             "settings": settings(self),
@@ -111,12 +107,7 @@ class Partitioner(ABC):
             "test": test,
             "seed": seed,
         }
-        place = folders.ensure(folders.root(folder), recipe, files)
-        return Federation(
-            silos=tuple(
-                Silo(name=name, data=str(place / name), tags={"rows": str(len(assigned[name]))}) for name in silos.names
-            )
-        )
+        return folders.federation(folder, recipe, files, {name: len(assigned[name]) for name in silos.names})
 
     def files(
         self, source: Source, assigned: Mapping[str, Rows], *, label: str | None, test: float, seed: int

@@ -104,13 +104,7 @@ class Vertical:
             "test": test,
             "seed": seed,
         }
-        place = folders.ensure(folders.root(folder), recipe, files)
-        return Federation(
-            silos=tuple(
-                Silo(name=party, data=str(place / party), tags={"rows": str(int(known[party].sum()))})
-                for party in columns
-            )
-        )
+        return folders.federation(folder, recipe, files, {party: int(known[party].sum()) for party in columns})
 
     def with_id(self, data: "pd.DataFrame") -> "pd.DataFrame":
         """The table with an id column."""

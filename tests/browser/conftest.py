@@ -217,6 +217,11 @@ class LabPage:
         selector = f".jp-OutputArea-output {kind}".strip()
         return list(self.page.eval_on_selector_all(selector, "nodes => nodes.map(node => node.outerHTML)"))
 
+    def shoot(self, name: str) -> None:
+        """A screenshot for people, where FL_KIT_SCREENSHOTS names a folder."""
+        if folder := os.environ.get("FL_KIT_SCREENSHOTS"):
+            self.page.screenshot(path=Path(folder) / f"{name}.png")
+
     def save(self) -> None:
         """Save the notebook and wait until the file is written."""
         self.page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.context.save(); }")

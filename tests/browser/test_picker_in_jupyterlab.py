@@ -1,7 +1,5 @@
 """The silo picker in a real JupyterLab: the mouse, the keyboard, the filter, 500 silos, and the saved notebook."""
 
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,12 +31,6 @@ federation, facts = make({count})
 picker = SiloPicker(federation, facts=facts)
 picker
 """
-
-
-def shoot(lab_page: Any, name: str) -> None:
-    """A screenshot for people, where FL_KIT_SCREENSHOTS names a folder."""
-    if folder := os.environ.get("FL_KIT_SCREENSHOTS"):
-        lab_page.page.screenshot(path=Path(folder) / f"{name}.png")
 
 
 def open_picker(lab_page: Any, name: str, count: int) -> Any:
@@ -73,7 +65,7 @@ def test_choosing_with_mouse_and_keyboard(lab_page: Any) -> None:
     assert status(page).startswith("11 of 12 silos · ")
     assert boxes(page).count() == 12
     assert boxes(page).nth(5).is_disabled()
-    shoot(lab_page, "picker_light")
+    lab_page.shoot("picker_light")
 
     boxes(page).nth(0).click()
     told(page, "10 of 12 silos")
@@ -93,7 +85,7 @@ def test_choosing_with_mouse_and_keyboard(lab_page: Any) -> None:
     page.locator(".jp-OutputArea-output select").select_option("eastus")
     told(page, "3 of 12 silos")
     lab_page.use_theme("JupyterLab Dark")
-    shoot(lab_page, "picker_dark")
+    lab_page.shoot("picker_dark")
 
     page.evaluate("() => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = 2; }")
     lab_page.command("notebook:run-cell")
@@ -126,7 +118,7 @@ def test_500_silos_are_filtered_at_once(lab_page: Any) -> None:
         timeout=10_000,
     )
     assert "490 hidden by the filter" in status(page)
-    shoot(lab_page, "picker_500")
+    lab_page.shoot("picker_500")
 
 
 def test_the_saved_notebook_has_the_choice_as_a_table(lab_page: Any) -> None:

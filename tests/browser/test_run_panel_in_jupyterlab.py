@@ -1,11 +1,9 @@
 """RunPanel in a real JupyterLab: live while other cells run, stopped by its button, found again when saved."""
 
-import os
 import re
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,12 +12,6 @@ pytestmark = pytest.mark.browser
 
 SETUP = "from scripted_run import ScriptedRun, story\nfrom fl_kit import RunPanel\n"
 PICTURE = ".jp-OutputArea-output svg[role=img]"
-
-
-def shoot(lab_page: Any, name: str) -> None:
-    """A screenshot for people, where FL_KIT_SCREENSHOTS names a folder."""
-    if folder := os.environ.get("FL_KIT_SCREENSHOTS"):
-        lab_page.page.screenshot(path=Path(folder) / f"{name}.png")
 
 
 def open_panel(lab_page: Any, name: str, run: str, *cells: str, panel: str = "RunPanel(run)", **theme: str) -> Any:
@@ -163,7 +155,7 @@ def test_choosing_what_is_drawn_while_it_goes_on(lab_page: Any) -> None:
     page.get_by_text("meanwhile running").wait_for()
     frames(page, 3)
     assert overlaps(page) == []
-    shoot(lab_page, "panel_light")
+    lab_page.shoot("panel_light")
     press(page, "log scale")
     page.wait_for_function("s => document.querySelector(s).textContent.includes('0.2')", arg=PICTURE)
     told = [text.replace("\u00a0", " ") for text in page.locator(".widget-dropdown option").all_inner_texts()]
@@ -173,14 +165,14 @@ def test_choosing_what_is_drawn_while_it_goes_on(lab_page: Any) -> None:
     frames(page, 3)
     assert page.locator(".widget-dropdown select").input_value() == "auc"
     assert overlaps(page) == []
-    shoot(lab_page, "panel_auc_log")
+    lab_page.shoot("panel_auc_log")
     bar = page.locator(".jp-OutputArea-output [role=progressbar]")
     assert int(bar.get_attribute("aria-valuenow")) > 0
     assert "% done" in page.locator(".jp-OutputArea-output [role=status]").inner_text()
 
     stop(page)
     page.locator(".jp-OutputArea-output img").wait_for()
-    shoot(lab_page, "panel_stopped")
+    lab_page.shoot("panel_stopped")
 
 
 def test_the_saved_picture_needs_no_kernel(lab_page: Any) -> None:
@@ -203,7 +195,7 @@ def test_the_saved_picture_needs_no_kernel(lab_page: Any) -> None:
     box = shown.bounding_box()
     assert box["width"] > 500
     assert "model not found" not in page.content()
-    shoot(lab_page, "panel_without_a_kernel")
+    lab_page.shoot("panel_without_a_kernel")
 
 
 def test_a_hundred_silos_in_the_dark(lab_page: Any) -> None:
@@ -211,9 +203,9 @@ def test_a_hundred_silos_in_the_dark(lab_page: Any) -> None:
     page = open_panel(lab_page, "hundred.ipynb", run, theme="JupyterLab Dark")
     assert len(frames(page, 5)) >= 5
     assert overlaps(page) == []
-    shoot(lab_page, "panel_100_dark")
+    lab_page.shoot("panel_100_dark")
     page.locator(".jp-OutputArea-output img").wait_for()
-    shoot(lab_page, "panel_100_dark_end")
+    lab_page.shoot("panel_100_dark_end")
 
 
 def test_what_the_run_raises_is_told_and_surfaces_where_somebody_waits(lab_page: Any) -> None:
@@ -227,7 +219,7 @@ def test_what_the_run_raises_is_told_and_surfaces_where_somebody_waits(lab_page:
     lab_page.run_all()
     lab_page.page.locator(".jp-OutputArea-output img").wait_for()
     lab_page.wait_until_idle()
-    shoot(lab_page, "panel_failed")
+    lab_page.shoot("panel_failed")
     lab_page.save()
     first, second, third = lab_page.lab.read("failed.ipynb").cells
     (picture,) = first.outputs

@@ -1,6 +1,5 @@
 """Notebook 01 in a real JupyterLab, against a local AzureML workspace: a new user without an Azure account."""
 
-import os
 import shutil
 import time
 from pathlib import Path
@@ -11,12 +10,6 @@ import pytest
 pytestmark = [pytest.mark.browser, pytest.mark.sample, pytest.mark.slow]
 
 NOTEBOOK = "01_same_code_on_azureml.ipynb"
-
-
-def shoot(lab_page: Any, name: str) -> None:
-    """A screenshot for people, where FL_KIT_SCREENSHOTS names a folder."""
-    if folder := os.environ.get("FL_KIT_SCREENSHOTS"):
-        lab_page.page.screenshot(path=Path(folder) / f"azureml_{name}.png")
 
 
 def grown(lab_page: Any, least: int) -> list[str]:
@@ -37,10 +30,10 @@ def test_the_curve_grows_and_the_bits_are_those_of_the_simulation(lab_page: Any,
     lab_page.page.wait_for_selector(".jp-OutputArea-output svg[role=img]")
     lab_page.page.locator(".jp-OutputArea-output svg[role=img]").first.scroll_into_view_if_needed()
     assert len(grown(lab_page, least=4)) >= 4
-    shoot(lab_page, "running")
+    lab_page.shoot("azureml_running")
     lab_page.page.set_default_timeout(180_000)
     lab_page.wait_until_idle()
-    shoot(lab_page, "finished")
+    lab_page.shoot("azureml_finished")
     lab_page.save()
 
     cells = {cell.id: cell for cell in lab_page.lab.read(NOTEBOOK).cells}

@@ -1,8 +1,6 @@
 """`watch` in a real JupyterLab: seen live, and found again in the saved notebook."""
 
-import os
 import time
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -12,12 +10,6 @@ pytestmark = pytest.mark.browser
 
 SETUP = "from scripted_run import ScriptedRun, story\nfrom fl_kit.watcher import watch\n"
 PROGRESS = "[role=progressbar]"
-
-
-def shoot(lab_page: Any, name: str) -> None:
-    """A screenshot for people, where FL_KIT_SCREENSHOTS names a folder."""
-    if folder := os.environ.get("FL_KIT_SCREENSHOTS"):
-        lab_page.page.screenshot(path=Path(folder) / f"{name}.png")
 
 
 # The height of the live view in every frame that the browser paints.
@@ -57,16 +49,16 @@ def test_the_curve_moves_and_one_picture_stays(lab_page: Any, silos: int) -> Non
 
     seen = frames(lab_page, least=6)
     assert len(seen) >= 6
-    shoot(lab_page, f"live_{silos}_light")
+    lab_page.shoot(f"live_{silos}_light")
     rounds = [float(bar.split('aria-valuenow="')[1].split('"')[0]) for bar in lab_page.outputs(PROGRESS)]
     assert len(rounds) == 1
 
     lab_page.page.get_by_text("after completed").wait_for()
     lab_page.wait_until_idle()
     assert lab_page.outputs(PROGRESS) == []
-    shoot(lab_page, f"end_{silos}_light")
+    lab_page.shoot(f"end_{silos}_light")
     lab_page.use_theme("JupyterLab Dark")
-    shoot(lab_page, f"end_{silos}_dark")
+    lab_page.shoot(f"end_{silos}_dark")
     lab_page.save()
 
     (output,) = lab_page.lab.read(name).cells[0].outputs
@@ -85,7 +77,7 @@ def test_the_interrupt_button_leaves_a_picture_and_halts_run_all(lab_page: Any) 
     lab_page.command("notebook:interrupt-kernel")
     lab_page.page.get_by_text("Stopped: run scripted was stopped on request").wait_for()
     lab_page.wait_until_idle()
-    shoot(lab_page, "interrupt")
+    lab_page.shoot("interrupt")
     lab_page.save()
     cells = lab_page.lab.read("interrupt.ipynb").cells
     assert [output.output_type for output in cells[0].outputs] == ["display_data", "error"]
@@ -107,7 +99,7 @@ def test_the_saved_picture_needs_neither_kernel_nor_trust(lab_page: Any) -> None
     picture = lab_page.page.locator(".jp-OutputArea-output img")
     picture.wait_for()
     assert picture.evaluate("e => e.complete && e.naturalWidth > 500")
-    shoot(lab_page, "untrusted")
+    lab_page.shoot("untrusted")
 
 
 def test_a_page_reloaded_in_the_middle_keeps_its_frame_and_can_watch_again(lab_page: Any) -> None:
@@ -137,7 +129,7 @@ def test_the_live_view_reads_in_the_dark_theme(lab_page: Any) -> None:
     lab_page.open("dark.ipynb", theme="JupyterLab Dark")
     lab_page.run_all()
     frames(lab_page, least=30)
-    shoot(lab_page, "live_5_dark")
+    lab_page.shoot("live_5_dark")
     background = lab_page.page.evaluate(
         "() => getComputedStyle(document.querySelector('.jp-Notebook')).backgroundColor.match(/[0-9]+/g).map(Number)"
     )
