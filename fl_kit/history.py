@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 from fl_kit.chart.curves import Fold
 from fl_kit.chart.look import look_of
 from fl_kit.events import STEP_FAILED, Event, is_metric, metric_name
+from fl_kit.readable import listed
+from fl_kit.shown_frame import as_table, shown_frame
+from fl_kit.table import Table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,25 +37,17 @@ def history(events: Iterable[Event]) -> "pd.DataFrame":
 @cache
 def history_frame() -> Any:
     """The class of a whole history: what pandas derives from it is a plain DataFrame."""
-    import pandas as pd
 
-    class History(pd.DataFrame):
+    class History(shown_frame()):  # type: ignore[misc]  # made when pandas is first needed
         """A run's figures, one row per round, party and metric; `plot()` draws them as `watch` does."""
 
-        # pandas takes an attribute that is not named here for a column
-        _internal_names = (*pd.DataFrame._internal_names, "_events")  # type: ignore[attr-defined]  # no stub
-        _internal_names_set = frozenset(_internal_names)
         _events: list[Event]
 
-        @property
-        def _constructor(self) -> "type[pd.DataFrame]":
-            return pd.DataFrame
-
-        def plot(self, **look: Any) -> "Figure":  # type: ignore[override]  # instead of pandas' accessor
+        def plot(self, **look: Any) -> "Figure":
             return plot(self._events, **look)
 
-        def __reduce_ex__(self, protocol: Any) -> Any:
-            return pd.DataFrame, (pd.DataFrame(self),)  # a class inside a function does not travel
+        def table(self) -> Table:
+            return as_table(self, title=f"History: {what_stands_in(self)}")
 
     History.plot.__doc__ = plot.__doc__
     return History
@@ -93,4 +88,33 @@ def failures(events: Iterable[Event]) -> "pd.DataFrame":
     columns = ["silo", "round", "step", "kind", "message", "detail"]
     failed = [e for e in events if e.name == STEP_FAILED and isinstance(e.value, dict)]
     rows = [(e.party, e.round, *(e.value[name] for name in columns[2:])) for e in failed if isinstance(e.value, dict)]
-    return pd.DataFrame(rows, columns=columns)
+    found: pd.DataFrame = failures_frame()(pd.DataFrame(rows, columns=columns))
+    return found
+
+
+@cache
+def failures_frame() -> Any:
+    """The class of all failures of a run: what pandas derives from it is a plain DataFrame."""
+
+    class Failures(shown_frame()):  # type: ignore[misc]  # made when pandas is first needed
+        """A run's failed attempts, one row each; `detail` is left out of what is shown."""
+
+        def table(self) -> Table:
+            if not len(self):
+                return Table(columns=[], rows=[], title="No failures")
+            many = f"{len(self)} failed attempts" if len(self) > 1 else "1 failed attempt"
+            where = "run.failures.detail[0] is the traceback of the first" if "detail" in self.columns else ""
+            return as_table(self, title=f"Failures: {many}", note=where, without=("detail",))
+
+    return Failures
+
+
+def what_stands_in(frame: "pd.DataFrame") -> str:
+    """How many rows, of which rounds, parties and metrics."""
+    if not len(frame) or not {"round", "party", "metric"} <= {*frame.columns}:
+        return f"{len(frame):,} rows"
+    first, last = frame["round"].min(), frame["round"].max()
+    parties = frame["party"].nunique()
+    rounds = f"round {first}" if first == last else f"rounds {first} to {last}"
+    told = f"{parties} {'party' if parties == 1 else 'parties'}"
+    return f"{rounds}, {told}, {listed(sorted(frame['metric'].unique()))}: {len(frame):,} rows"

@@ -23,10 +23,12 @@ from fl_kit.participation import drawn_by, share_of
 from fl_kit.plan import Plan
 from fl_kit.protocols import Aggregator, Backend, Run, StopRule, Strategy, Transform
 from fl_kit.randomness import seeded
+from fl_kit.readable import DIGITS, brief, changed
 from fl_kit.review import Review
 from fl_kit.silo import Federation
 from fl_kit.source import digest
 from fl_kit.standardize import to_measure
+from fl_kit.table import Cell, Shown, Table
 from fl_kit.task import Task
 
 if TYPE_CHECKING:
@@ -38,8 +40,8 @@ PLAIN_FIELDS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
-class Job:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Job(Shown):
     """What to learn, by which algorithm, for how long. The same job runs in every backend.
 
     task            the task's module (or its path): model, data, loss
@@ -191,6 +193,17 @@ class Job:
             run.tracker = mirror(run, track)  # type: ignore[attr-defined]  # only runs that were asked for one have it
         return run
 
+    def table(self) -> Table:
+        """What was set otherwise than by default; job.json has every setting."""
+        told = {
+            "task": f"{self.task.name}.py, sha256 {self.task.sha256[:DIGITS]}",
+            "strategy": brief(self.strategy),
+            "rounds": str(self.rounds),
+        }
+        rows: list[list[Cell]] = [[name, told.get(name) or in_words(value)] for name, value in changed(self).items()]
+        title = f"Job: {self.task.name} by {type(self.strategy).__name__}, {self.rounds} rounds"
+        return Table(columns=["", ""], rows=rows, title=title)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data: what job.json holds."""
         module = self.task.module.__name__
@@ -236,3 +249,10 @@ class Job:
             )
         except (ValueError, KeyError, TypeError) as error:
             raise TaskError(f"this is not a job: {error!r}") from error
+
+
+def in_words(value: Any) -> str:
+    """A job's setting for its repr."""
+    if isinstance(value, GivenWeights):
+        return f"weights of {value.source}, sha256 {value.sha256[:DIGITS]}"
+    return ", ".join(map(brief, value)) if isinstance(value, tuple) else brief(value)

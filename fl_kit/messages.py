@@ -16,6 +16,8 @@ from torch import Tensor
 
 from fl_kit.errors import MessageError
 from fl_kit.files import sync, write_text
+from fl_kit.table import Shown, Table
+from fl_kit.tensor_table import tensor_table
 from fl_kit.tensors import Tensors, norm
 
 Groups: TypeAlias = dict[str, Tensors]
@@ -28,8 +30,8 @@ META_LIMIT = 1 << 20
 TENSORS_LIMIT = 64 << 30
 
 
-@dataclass(frozen=True, kw_only=True)
-class Update:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Update(Shown):
     """What a silo sends to the orchestrator.
 
     delta    trained value − start, for every trainable parameter
@@ -45,9 +47,15 @@ class Update:
     metrics: Tensors = field(default_factory=dict)
     silo: str = ""
 
+    def table(self) -> Table:
+        """What is sent, tensor by tensor."""
+        return tensor_table(
+            f"Update of {self.silo or 'a silo'}, weight {self.weight:g}", {"": self.delta, **self.extra}
+        )
 
-@dataclass(frozen=True, kw_only=True)
-class State:
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class State(Shown):
     """What goes from round to round: the global parameters and the strategy's memory.
 
     round    0 is the shared start, r the state after round r
@@ -65,12 +73,20 @@ class State:
     watched: tuple[float, ...] = ()
     done: bool = False
 
+    def table(self) -> Table:
+        """What it holds, tensor by tensor."""
+        return tensor_table(f"State after round {self.round}", {"": self.params, **self.memory})
 
-@dataclass(frozen=True, kw_only=True)
-class Memory:
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Memory(Shown):
     """What a silo keeps for itself between rounds; it never leaves the silo."""
 
     tensors: Groups = field(default_factory=dict)
+
+    def table(self) -> Table:
+        """What is kept, tensor by tensor."""
+        return tensor_table("A silo's memory", self.tensors)
 
 
 Message: TypeAlias = Update | State | Memory

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from fl_kit.plan import ORCHESTRATOR, Plan, Step, describe_inputs, describe_outputs, rounds_of
-from fl_kit.silo import Federation, readable_path
+from fl_kit.readable import brief, readable_path
+from fl_kit.silo import Federation
 from fl_kit.table import Shown, Table
 from fl_kit.task import Task
-
-LONGEST_LIST = 6
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -71,10 +70,3 @@ class Review(Shown):
         for step in self.steps(party):
             kinds.setdefault(step.op, []).append(step)
         return kinds
-
-
-def brief(value: Any) -> str:
-    """A setting in a title: of a long schedule its ends, job.json has every value."""
-    if isinstance(value, list | tuple) and len(value) > LONGEST_LIST:
-        return f"({value[0]}, …, {value[-1]}: {len(value)} values)"
-    return str(value)

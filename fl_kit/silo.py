@@ -11,6 +11,7 @@ from fl_kit.entries import Entries, plain
 from fl_kit.entries import nearest as nearest
 from fl_kit.errors import FederationError
 from fl_kit.party_forms import check_environment, check_identity
+from fl_kit.readable import brief, call, changed, listed, readable_path
 from fl_kit.table import Shown, Table
 from fl_kit.yaml_lines import Lines, read_yaml
 
@@ -22,8 +23,8 @@ RESERVED = frozenset({"global", "orchestrator", "state"})
 DIFFER = "names must differ in more than case; rename one"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Party:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Party(Shown):
     """Where a party's steps run, and as whom. Simulation uses none of it; AzureML needs compute and datastore.
 
     compute        an attached compute: an AmlCompute cluster, or a Kubernetes cluster (AKS, Arc)
@@ -51,8 +52,33 @@ class Party:
     def __post_init__(self) -> None:
         object.__setattr__(self, "packages", tuple(self.packages))
 
+    def table(self) -> Table:
+        """What is set; of environment variables the names alone."""
+        settings = [[name, told] for name, told in self._settings(plain=True).items() if name != "name"]
+        title = " ".join([type(self).__name__, *([self.name] if isinstance(self, Silo) else [])])
+        return Table(columns=["", ""], rows=settings, title=title)
 
-@dataclass(frozen=True, kw_only=True)
+    def __repr__(self) -> str:
+        return call(type(self).__name__, self._settings(plain=False))
+
+    def _settings(self, *, plain: bool) -> dict[str, str]:
+        """Name → value of what is set, for people (`plain`) or as code."""
+        found: dict[str, str] = {}
+        for name, value in sorted(changed(self).items(), key=lambda item: item[0] not in ("name", "data")):
+            if name == "data":
+                found[name] = readable_path(value) if plain else repr(readable_path(value))
+            elif name == "variables":  # a repr stays in saved notebooks, where no value of theirs should stand
+                found[name] = listed(value)
+            elif not plain:
+                found[name] = brief(value)
+            elif isinstance(value, Mapping):
+                found[name] = listed(f"{key}: {text}" for key, text in value.items())
+            else:
+                found[name] = listed(value) if isinstance(value, tuple) else str(value)
+        return found
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Silo(Party):
     """One trust boundary: a name, its data, and where its steps run (see Party for the rest).
 
@@ -93,7 +119,7 @@ class Silo(Party):
         object.__setattr__(self, "data", str(self.data))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Orchestrator(Party):
     """The party that aggregates: a compute and a datastore; it never reads a silo's data. See Party."""
 
@@ -252,12 +278,6 @@ def matching(asked: str, known: Iterable[str], what: str) -> list[str]:
 
 
 SHOWN = ("name", "region", "compute", "datastore", "instance_type", "identity", "environment", "data")
-
-
-def readable_path(data: str) -> str:
-    """A local folder as seen from the working directory; anything else as it is."""
-    path = Path(data)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else data
 
 
 def folder_fault(silo: Silo) -> str:

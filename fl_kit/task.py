@@ -1,17 +1,21 @@
 """The user's task: a module with a model, its data and its loss."""
 
+import ast
 import linecache
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from inspect import signature
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from fl_kit.errors import TaskError
+from fl_kit.readable import DIGITS, readable_path
 from fl_kit.source import digest
+from fl_kit.table import Shown, Table
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,11 +23,13 @@ if TYPE_CHECKING:
     from fl_kit.metrics import Metric
 
 CURE = "Put the task into a file: start its cell with `%%silo_module name.py`, then pass the module `name`."
+PARTS = ("model", "data", "loss", "fit", "example")
+"""What a task may define, beside its metrics."""
 OWN_METRICS = frozenset({"loss", "train_loss", "update_norm"})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Task:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Task(Shown):
     """A module's source, and what fl-kit takes from it.
 
     A task module defines
@@ -115,6 +121,15 @@ class Task:
             raise TaskError(f"{self.name}.model() gave {type(model).__name__}, expected an nn.Module: return the model")
         return model
 
+    def table(self) -> Table:
+        """What the task defines, and the source that it is made from."""
+        defined = {name: getattr(self.module, name, None) for name in PARTS}
+        rows = [[name, in_short(part)] for name, part in defined.items() if part is not None]
+        rows.insert(3, ["metrics", ", ".join(self.metrics) or "the loss alone"])
+        about = (ast.get_docstring(ast.parse(self.source)) or "").partition("\n")[0]
+        source = [["file", readable_path(self.file)], ["sha256", self.sha256[:DIGITS]]]
+        return Table(columns=["", ""], rows=[*rows, *source], title=f"Task {self.name}{f': {about}' if about else ''}")
+
     def refused(self, what: str, error: Exception) -> TaskError:
         """A TaskError about the user's own error, with its traceback; `what` follows the task's name."""
         refused = TaskError(f"the task {self.name!r} {what}: {type(error).__name__}: {error}")
@@ -135,6 +150,13 @@ class Task:
         faults += metric_faults(getattr(self.module, "metrics", ()))
         if faults:
             raise TaskError(f"the task {self.name!r} is not complete: " + "; ".join(faults))
+
+
+def in_short(part: Any) -> str:
+    """A function as one calls it, a ready-made loss as torch shows it, in one line."""
+    if isinstance(part, FunctionType):
+        return f"{part.__name__}({', '.join(signature(part).parameters)})"
+    return str(part).partition("\n")[0]
 
 
 def metric_faults(metrics: Any) -> list[str]:

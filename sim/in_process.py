@@ -15,6 +15,7 @@ from fl_kit.execute import Inputs, Outputs, run_step
 from fl_kit.job import Job
 from fl_kit.plan import Plan, Step
 from fl_kit.protocols import Emit
+from fl_kit.readable import as_code
 from fl_kit.silo import Federation
 from fl_kit.store import FolderStore, MemoryStore, Store
 from fl_kit.workbench import Load, Workbench, load
@@ -27,7 +28,7 @@ FAULTS = "faults"
 """Where the run folder's environment.json holds them."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class InProcess:
     """Simulates every silo in this process, one after the other; the bits that it gives define all others.
 
@@ -47,6 +48,9 @@ class InProcess:
     load: Load = load
     keep_updates: bool = False
     faults: Given = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return as_code(self)
 
     def start(self, job: Job, federation: Federation) -> SimulatedRun:
         """Start a run and give it at once.

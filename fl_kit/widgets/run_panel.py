@@ -10,6 +10,7 @@ from fl_kit.chart.look import look_of
 from fl_kit.chart.views import view_for
 from fl_kit.chart.words import progress_line
 from fl_kit.events import now
+from fl_kit.grid import wrapped
 from fl_kit.watcher import SLICE, R, Watcher
 from fl_kit.widgets.panel_view import PanelView
 
@@ -135,7 +136,8 @@ class RunPanel(Generic[R]):
 
     def __repr__(self) -> str:
         curves = Fold(self.run.events()).curves()
-        return f"RunPanel of run {self.run.id}: {progress_line(curves, self._look.metrics or curves.metrics, now())}"
+        progress = progress_line(curves, self._look.metrics or curves.metrics, now())
+        return "\n".join(wrapped(f"RunPanel of run {self.run.id}: {progress}"))
 
 
 def loop() -> Any:

@@ -7,7 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from fl_kit.silo import Federation, Party, readable_path
+from fl_kit.readable import readable_path
+from fl_kit.silo import Federation, Party
 from fl_kit.table import Shown, Table
 from sim.azureml.credential import LocalCredential
 from sim.azureml.errors import WorkspaceError

@@ -71,7 +71,7 @@ class Resilience(Shown):
     def markdown(self) -> str:
         """The same table in Markdown."""
         found = self.table()
-        lines = [list(found.columns), ["---"] * len(found.columns), *found.shown()]
+        lines = [list(found.columns), ["---"] * len(found.columns), *found.shown(every=True)]
         return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
     def plot(self) -> "Figure":
