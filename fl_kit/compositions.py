@@ -3,6 +3,7 @@
 Each function raises IncompatibleError, or returns.
 """
 
+import math
 from collections.abc import Sequence
 
 from fl_kit.entries import nearest
@@ -23,6 +24,20 @@ def check_participation(fraction: object, per_round: int | None, min_silos: int 
         )
     if per_round is not None and min_silos is not None and min_silos > per_round:
         raise IncompatibleError(f"Job(min_silos={min_silos}, per_round={per_round}): more must deliver than take part")
+
+
+def check_deadline(deadline: object, grace: object) -> None:
+    """Seconds that are none, or a grace that nothing comes before."""
+    if deadline is not None and not (is_seconds(deadline) and deadline > 0):  # type: ignore[operator]  # it is a number
+        raise IncompatibleError(f"Job(deadline={deadline!r}): must be a number of seconds above 0, or None")
+    if not (is_seconds(grace) and grace >= 0):  # type: ignore[operator]  # it is a number
+        raise IncompatibleError(f"Job(grace={grace!r}): must be a number of seconds of at least 0")
+    if grace and deadline is None:
+        raise IncompatibleError(f"Job(grace={grace:g}): it begins at the deadline, so give deadline too")
+
+
+def is_seconds(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def check_schedule(strategy: Strategy, rounds: int) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from fl_kit.errors import StoreError
 
 RUN_STARTED = "run/started"
-"""value: {"rounds": R, "silos": [names], "strategy": "FedAvg", "metrics": ["loss", "auc", …]}"""
+"""value: {"rounds": R, "silos": [names], "strategy": "FedAvg", "policy": "strict", "metrics": […]}"""
 RUN_RESUMED = "run/resumed"
 """value: as for `RUN_STARTED`, or None"""
 ROUND_STARTED = "round/started"
@@ -27,6 +27,9 @@ STEP_FAILED = "step/failed"
 """party: the silo; value: {"step": "fit", "kind": "TaskError", "message": …, "detail": traceback}"""
 SILO_LEFT_OUT = "silo/left-out"
 """party: the silo; value: the reason"""
+SILO_LATE = "silo/late"
+"""party: the silo, whose result came after the deadline and is discarded; value: {"step": "fit", "seconds": how long it
+took, "deadline": …}"""
 STOPPED_EARLY = "run/stopped-early"
 """round: the last one; value: why, in words"""
 RUN_COMPLETED = "run/completed"

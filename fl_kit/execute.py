@@ -11,8 +11,9 @@ import torch
 
 from fl_kit.batches import EVALUATION_BATCH, call
 from fl_kit.context import StepContext, nothing, unheard, with_seeded_draws
+from fl_kit.deadline import Deadline
 from fl_kit.door import arriving, check_quorum, leave
-from fl_kit.errors import DeadlineExceeded, FlKitError, QuorumLost, StepFailed, Stopped, TaskError
+from fl_kit.errors import FlKitError, QuorumLost, StepFailed, Stopped, TaskError
 from fl_kit.events import STOPPED_EARLY, Event, now
 from fl_kit.figures import Figures
 from fl_kit.messages import Memory, Message, State, Update
@@ -40,6 +41,7 @@ def run_step(
     *,
     emit: Emit = unheard,
     check: Callable[[], None] = nothing,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Outputs:
     """Run one step of a plan; gives its outputs by name.
 
@@ -47,14 +49,18 @@ def run_step(
             updates one by one in silo order, which may be made while they are read
     emit    hears the figures of the step
     check   raises Stopped to end the step at its next batch
+    clock   seconds, by which the job's deadline is held
 
     Raises StepFailed with op, silo and round, whose cause is what went wrong; Stopped as it is.
     """
-    if job.deadline is not None and step.party != ORCHESTRATOR:
-        check = in_time(check, job.deadline)
+    deadline = None if step.party == ORCHESTRATOR else Deadline(job, step, clock)
+    check = deadline.holding(check) if deadline else check
     try:
         ctx = StepContext(job=job, step=step, bench=bench, folder=inputs.get("data", ""), emit=emit, check=check)
-        return OPS[step.op](ctx, inputs)
+        outputs = OPS[step.op](ctx, inputs)
+        if deadline:
+            deadline.refuse_late(emit)
+        return outputs
     except (Stopped, StepFailed, QuorumLost):
         raise
     except (Exception, SystemExit) as error:  # a task that exits would otherwise pass for a step that succeeded
@@ -63,18 +69,6 @@ def run_step(
         detail = error.detail if isinstance(error, FlKitError) else traceback_from(error, job.task.file)
         kind = type(error).__name__
         raise StepFailed(message, op=step.op, silo=step.party, round=step.round, kind=kind, detail=detail) from error
-
-
-def in_time(check: Callable[[], None], deadline: float) -> Callable[[], None]:
-    """The same check, which also raises DeadlineExceeded once `deadline` seconds have passed."""
-    start = time.monotonic()
-
-    def check_both() -> None:
-        check()
-        if time.monotonic() - start > deadline:
-            raise DeadlineExceeded(f"it took more than its deadline of {deadline:g} s")
-
-    return check_both
 
 
 def user_line(error: BaseException, job: "Job") -> str:

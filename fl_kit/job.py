@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fl_kit.aggregators.mean import Mean
 from fl_kit.components import at_home, build, describe
 from fl_kit.compositions import (
+    check_deadline,
     check_means,
     check_own_fit,
     check_participation,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 PLAIN_FIELDS = (
-    "rounds", "fraction", "per_round", "min_silos", "retries", "deadline", "seed", "device", "evaluate_every"
+    "rounds", "fraction", "per_round", "min_silos", "retries", "deadline", "grace", "seed", "device", "evaluate_every"
 )  # fmt: skip
 
 
@@ -53,13 +54,23 @@ class Job(Shown):
     per_round       so many silos train in each round, instead of a fraction; None means all
     min_silos       how many silos must deliver in each round, of those that take part; None means all of them
     retries         how often a silo's failed step is tried again before the silo is left out of the round
-    deadline        seconds that a silo's step may take, looked at once a batch; then it failed. None means no limit
+    deadline        seconds that a silo's step may take, by its own clock; its result then comes too late. None means
+                    no limit
+    grace           seconds beyond the deadline in which a late result is still waited for. It does not count, but the
+                    event "silo/late" says how long it took; then, at the next batch, the step is ended. By default 0
     init            weights to start from: a safetensors file, a torch module, a State, or a run that has ended; they
                     are copied. None means those of the task's model(), drawn from the seed
     seed            everything random follows from it: weights, shuffling, dropout
     device          "auto" takes cuda or mps where there is one
     evaluate_every  measure the global model in the silos each so many rounds; 0 means only at the end
     stop            a rule that ends the job before its last round: Target(…) or Plateau(…); None means never
+
+    A silo's step fails if it raises, comes too late, or makes an update that is malformed. What then happens is said
+    by `min_silos` alone, in a simulation as on real silos: with None the run is strict, and any silo that has failed
+    after its retries stops it. With a number it goes on without that silo, in that round, as long as so many others
+    deliver; below that QuorumLost stops it. `min_silos=1` is best effort: whoever delivers counts. A run that was
+    stopped can be resumed, and a silo that was left out takes part in the next round with what it kept when it last
+    counted.
 
     With `fraction` or `per_round`, who takes part is drawn from the seed and the round, without replacement; it
     stands in the plan, so a review shows each owner the rounds of their silo. The global model of a round is
@@ -80,6 +91,7 @@ class Job(Shown):
     min_silos: int | None = None
     retries: int = 0
     deadline: float | None = None
+    grace: float = 0.0
     init: Any = None
     seed: int = 0
     device: str = "auto"
@@ -100,8 +112,7 @@ class Job(Shown):
                 continue
             if type(value) is not int or value < least:
                 raise IncompatibleError(f"Job({name}={value!r}): must be a whole number of at least {least}")
-        if self.deadline is not None and not self.deadline > 0:
-            raise IncompatibleError(f"Job(deadline={self.deadline!r}): must be a number of seconds above 0, or None")
+        check_deadline(self.deadline, self.grace)
         if type(self.seed) is not int:
             raise IncompatibleError(f"Job(seed={self.seed!r}): must be a whole number")
         check_participation(self.fraction, self.per_round, self.min_silos)
@@ -136,6 +147,16 @@ class Job(Shown):
         plan = self.strategy.plan(federation, self.rounds, measure=self.measures, **some).check()
         check_rounds(plan, self.strategy, self.aggregator, self.min_silos)
         return plan
+
+    @property
+    def policy(self) -> str:
+        """What a silo that fails does to the run: "strict", "quorum" or "best effort"; see `min_silos`."""
+        return {None: "strict", 1: "best effort"}.get(self.min_silos, "quorum")
+
+    @property
+    def patience(self) -> float | None:
+        """Seconds after which a silo's step is ended: the deadline and the grace; None means never."""
+        return None if self.deadline is None else self.deadline + self.grace
 
     def participants(self, silos: int) -> int:
         """How many of so many silos train in each round; raises IncompatibleError if they are too few."""
@@ -177,6 +198,7 @@ class Job(Shown):
             "rounds": self.rounds,
             "silos": list(federation.names),
             "strategy": type(self.strategy).__name__,
+            "policy": self.policy,
             "metrics": ["loss", *self.task.metrics],
             **({"stop": describe(self.stop, self.task.module.__name__)["settings"]} if self.stop else {}),
         }
@@ -245,7 +267,7 @@ class Job(Shown):
                 transforms=tuple(build(entry, task.module) for entry in found["transforms"]),
                 init=given_for(found.get("init"), init),
                 stop=build(found["stop"], task.module) if found.get("stop") else None,
-                **{name: found[name] for name in PLAIN_FIELDS},
+                **{name: found[name] for name in PLAIN_FIELDS if name in found or name != "grace"},  # younger
             )
         except (ValueError, KeyError, TypeError) as error:
             raise TaskError(f"this is not a job: {error!r}") from error

@@ -10,10 +10,20 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 from fl_kit.errors import TrackingError
-from fl_kit.events import SILO_LEFT_OUT, STEP_FAILED, STOPPED_EARLY, Event, is_metric, metric_name, now
+from fl_kit.events import (
+    SILO_LATE,
+    SILO_LEFT_OUT,
+    STEP_FAILED,
+    STOPPED_EARLY,
+    Event,
+    Value,
+    is_metric,
+    metric_name,
+    now,
+)
 from fl_kit.job import Job
 from fl_kit.mlflow_rest import MlflowServer
 from fl_kit.plan import ORCHESTRATOR, Plan, Step
@@ -143,7 +153,9 @@ def is_figure(event: Event) -> bool:
 
 
 def worth_a_note(event: Event) -> bool:
-    return event.name in (STEP_FAILED, STOPPED_EARLY) or (event.name == SILO_LEFT_OUT and event.value != ABSENT)
+    return event.name in (STEP_FAILED, SILO_LATE, STOPPED_EARLY) or (
+        event.name == SILO_LEFT_OUT and event.value != ABSENT
+    )
 
 
 def as_metric(event: Event, clock: int) -> dict[str, Any]:
@@ -165,12 +177,17 @@ def note(event: Event, number: int) -> str:
     """The event as JSON of bounded length: of a long traceback the last lines remain, of a message the first."""
     value = event.value
     for room in range(800, -1, -50):
-        shortened = {**value, "detail": last(str(value["detail"]), room)} if isinstance(value, dict) else value
+        shortened = {**value, "detail": last(str(value["detail"]), room)} if long(value) else value
         text = json.dumps({"number": number, "event": replace(event, value=shortened).to_json()})
         if len(text) <= LENGTH:
             return text
-    short = {**value, "detail": "", "message": str(value["message"])[:300]} if isinstance(value, dict) else value
+    short = {**value, "detail": "", "message": str(value["message"])[:300]} if long(value) else value
     return json.dumps({"number": number, "event": replace(event, value=short).to_json()})[:LENGTH]
+
+
+def long(value: Value) -> TypeGuard[dict[str, Any]]:
+    """Whether an event's value is that of a failure, with a message and a traceback."""
+    return isinstance(value, dict) and "detail" in value
 
 
 def last(text: str, room: int) -> str:

@@ -38,12 +38,13 @@ class Processes:
 
     folder   where run folders are made; the steps' own folders are in `<run id>/steps`
     threads  torch threads of each step; the bits may depend on it
-    grace    seconds beyond the job's deadline after which a silo's step that hangs is ended; its start counts
+    margin   seconds beyond the job's deadline and grace, for a silo's step to start and to end; one that hangs is ended
+             then
     """
 
     folder: str | Path = "runs"
     threads: int = 1
-    grace: float = 60.0
+    margin: float = 60.0
 
     def start(self, job: Job, federation: Federation) -> SimulatedRun:
         """Start a run and give it at once; raises as InProcess.start does."""
@@ -71,8 +72,7 @@ class Processes:
             plan=plan,
             work=store.folder / STEPS,
             threads=self.threads,
-            deadline=job.deadline,
-            grace=self.grace,
+            limit=None if job.patience is None else job.patience + self.margin,
         )
         return SimulatedRun(
             run_id=run_id,
@@ -90,16 +90,15 @@ class Processes:
 class StepProcess:
     """Runs one step in a process: inputs are handed over as folders, outputs read from folders.
 
-    work      where each step's outputs go: `<work>/round_003/cleveland/fit/update`
-    deadline  of the job: a step looks at it once a batch; one that hangs is ended `grace` seconds later
+    work   where each step's outputs go: `<work>/round_003/cleveland/fit/update`
+    limit  seconds after which a silo's step is ended, if it has not ended by itself; None means never
     """
 
     bundle: Bundle
     plan: Plan
     work: Path
     threads: int
-    deadline: float | None
-    grace: float
+    limit: float | None
 
     def __call__(self, step: Step, inputs: Inputs, emit: Emit, check: Callable[[], None]) -> Outputs:
         folder = self.work / step.id
@@ -115,13 +114,13 @@ class StepProcess:
             *(f"--output={name}={place}" for name, place in places.items()),
             *(f"--events={events}", f"--threads={self.threads}"),
         ]
-        silo_limit = None if step.party == ORCHESTRATOR or self.deadline is None else self.deadline + self.grace
-        code, complaint = self._execute(command, folder, check, silo_limit)
+        code, complaint = self._execute(command, folder, check, None if step.party == ORCHESTRATOR else self.limit)
         told = EventLog.load(events).read() if events.exists() else []
+        for event in told:
+            if code == 0 or event.name != STEP_FAILED:  # whoever asked for the step tells of its failure
+                emit(event)
         if code != 0:
             raise failure(step, told, complaint)
-        for event in told:
-            emit(event)
         try:
             return {name: read_output(name, place) for name, place in places.items()}
         except MessageError as error:

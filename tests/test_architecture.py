@@ -15,7 +15,7 @@ ROWS = {
     "batches protocols chart",
     2: "compositions local optimizers standardize stopping strategies aggregators transforms privacy vertical",
     3: "store channel tracking job review bundle workbench context "
-    "door figures run_handle execute step history silo_environment mlflow_rest reporting untold",
+    "deadline door figures run_handle execute step history silo_environment mlflow_rest reporting untold",
     4: "azureml sim",
     5: "watcher magics widgets regression",
 }

@@ -33,7 +33,8 @@ class AzureML:
 
     client               an `azure.ai.ml.MLClient` of the workspace
     folder               where run folders are made here: what was asked for, what was sent, and states that were read
-    grace                seconds beyond the job's deadline after which AzureML itself ends a silo's step
+    margin               seconds beyond the job's deadline and grace, for a silo's step to start (a container, its
+                         imports) and to end; AzureML itself ends it then
     rounds_per_pipeline  cut the run into pipelines of so many rounds, each submitted when the one before is done;
                          None submits all at once, so that the run needs this kernel no more
     threads              torch threads of each step; the bits may depend on it
@@ -47,13 +48,13 @@ class AzureML:
     client: Any
     _: KW_ONLY
     folder: str | Path = "runs"
-    grace: int = 60
+    margin: int = 60
     rounds_per_pipeline: int | None = None
     threads: int = 1
     experiment: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("grace", "rounds_per_pipeline", "threads"):
+        for name in ("margin", "rounds_per_pipeline", "threads"):
             value = getattr(self, name)
             if (value is not None or name != "rounds_per_pipeline") and (type(value) is not int or value < 1):
                 raise IncompatibleError(f"AzureML({name}={value!r}): must be a whole number of at least 1")
@@ -125,7 +126,7 @@ class AzureML:
             "workspace": str(self.client.workspace_name),
             "python": platform.python_version(),
             "threads": self.threads,
-            "grace": self.grace,
+            "margin": self.margin,
             "rounds_per_pipeline": self.rounds_per_pipeline,
         }
 

@@ -180,11 +180,11 @@ class Submissions:
             federation=self.federation,
             code=str(code.resolve()),
             digest=bundle.digest,
-            limit=step_limit(self.job, int(self.settings["grace"])),
+            limit=step_limit(self.job, int(self.settings.get("margin", self.settings.get("grace", 60)))),
             threads=int(self.settings["threads"]),
         )
 
 
-def step_limit(job: Job, grace: int) -> int | None:
-    """Seconds for every attempt that the job's deadline allows, and the grace to start and to end."""
-    return None if job.deadline is None else math.ceil(job.deadline * (job.retries + 1)) + grace
+def step_limit(job: Job, margin: int) -> int | None:
+    """Seconds for every attempt that the job's deadline and grace allow, and the margin to start and to end."""
+    return None if job.patience is None else math.ceil(job.patience * (job.retries + 1)) + margin

@@ -94,6 +94,8 @@ SETTINGS = {
         "rounds": 7,
         "min_silos": 2,
         "retries": 3,
+        "deadline": 2.5,
+        "grace": 0.5,
         "seed": -12345678901234567890,
         "device": "cpu",
         "evaluate_every": 0,
@@ -289,6 +291,7 @@ def test_the_first_event_says_what_progress_and_pictures_need(silos):
         "rounds": 7,
         "silos": list(silos.names),
         "strategy": "FedAvg",
+        "policy": "strict",
         "metrics": ["loss", *found.task.metrics],
     }
     rule = replace(found, stop=Target(metric="loss", value=0.5)).announcement(silos)["stop"]

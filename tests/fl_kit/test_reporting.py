@@ -104,6 +104,13 @@ def test_a_silo_that_is_left_out_is_a_metric_and_an_unusual_reason_is_kept(serve
     assert [event.value for event in notes(server).values()] == ["malformed update: NaN"]
 
 
+def test_a_late_result_is_told_as_a_note(server):
+    value = {"step": "fit", "seconds": 612.5, "deadline": 600.0}
+    late = Event(time=5.0, round=1, party="s0", name="silo/late", value=value)
+    reporter(server).tell([late])
+    assert notes(server) == {"fl_kit.note.s0.1": late}
+
+
 def test_nothing_to_tell_is_no_request(server):
     reporter(server).tell([])
     assert server.calls == []

@@ -167,7 +167,8 @@ def test_events_tell_the_run_in_order_and_can_be_read_on(silos):
     assert names[-1] == "run/completed"
     assert names.count("round/completed") == 3
     metrics = ["loss", *job().task.metrics]
-    assert run.events()[0].value == {"rounds": 2, "silos": sorted(SIZES), "strategy": "FedAvg", "metrics": metrics}
+    begun = {"rounds": 2, "silos": sorted(SIZES), "strategy": "FedAvg", "policy": "strict", "metrics": metrics}
+    assert run.events()[0].value == begun
     assert run.events(after=5) == run.events()[5:]
     assert run.events(after=len(run.events())) == []
 

@@ -60,7 +60,7 @@ def submissions(client: Client, silos: Federation, folder: Path, **settings: Any
     return Submissions(Workspace(client), "r", store, "")
 
 
-@pytest.mark.parametrize("setting", [{"threads": 0}, {"grace": 0}, {"grace": 1.5}, {"rounds_per_pipeline": -1}])
+@pytest.mark.parametrize("setting", [{"threads": 0}, {"margin": 0}, {"margin": 1.5}, {"rounds_per_pipeline": -1}])
 def test_settings_out_of_their_range(setting):
     (name,) = setting
     with pytest.raises(IncompatibleError, match=rf"AzureML\({name}="):

@@ -298,7 +298,7 @@ def test_a_step_that_hangs_is_ended_by_its_limit(client, local, tmp_path):
     """It does not look at its deadline any more, so AzureML's own limit must."""
     hangs = "import time\ndef loss(outputs, targets):\n    time.sleep(600)"
     job = asked(variant(tmp_path, hangs), strategy=FedAvg(), rounds=1, evaluate_every=0, deadline=1)
-    run = job.run(local.federation, on=AzureML(client, folder=tmp_path / "runs", grace=7))
+    run = job.run(local.federation, on=AzureML(client, folder=tmp_path / "runs", margin=7))
     with pytest.raises(StepFailed) as raised:
         run.wait(timeout=240)
     assert (raised.value.round, raised.value.op) == (1, "fit")
