@@ -3,6 +3,11 @@
 The manifest holds the sha256 of every file, and its own sha256 is the bundle's digest: what a silo's owner
 approves. A bundle of the same job, plan and fl-kit is the same to the byte wherever it is made: sources have
 LF line ends, whatever the checkout has.
+
+What is sent to AzureML has fl-kit's own source, some 150 files, in one archive `fl_kit.zip`, and the rest as it is:
+the SDK needs a request for each file. Manifest and digest are those of the same bundle with a folder `fl_kit`, for
+an archive of the same files has one form only. To read all of it, `python -m zipfile -e fl_kit.zip .`: then every
+line of the manifest names a file, and `sha256sum` gives what stands there.
 """
 
 import hashlib
@@ -11,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fl_kit.archive import MOST_BYTES, archive_of, files_of
 from fl_kit.errors import BundleError
 from fl_kit.given_weights import INIT_FILE
 from fl_kit.job import Job
@@ -19,6 +25,9 @@ from fl_kit.source import canonical
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+PACKAGE = "fl_kit"
+PACKED = f"{PACKAGE}.zip"
+"""The archive of fl-kit's source, where a bundle has one instead of the folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,14 +60,17 @@ class Bundle:
         return Plan.from_json(text)
 
 
-def write_bundle(job: Job, plan: Plan, folder: str | Path) -> Bundle:
+def write_bundle(job: Job, plan: Plan, folder: str | Path, *, packed: bool = False) -> Bundle:
     """Write what travels into a folder that is new or empty.
+
+    packed  put fl-kit's own source into one archive; the digest stays the same
 
     Raises BundleError if the folder holds anything else, or cannot be written.
     """
     folder = Path(folder)
     files = dict(contents(job, plan))
     manifest = manifest_of({name: bytes_digest(data) for name, data in files.items()})
+    files = with_archive(files) if packed else files
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
@@ -84,7 +96,13 @@ def contents(job: Job, plan: Plan) -> Iterator[tuple[str, bytes]]:
         place = path.relative_to(package)
         hidden = any(part.startswith((".", "__pycache__")) for part in place.parts)  # an editor's, or Python's own
         if path.suffix in (".py", ".txt") and not hidden:
-            yield f"fl_kit/{place.as_posix()}", canonical(path.read_bytes())
+            yield f"{PACKAGE}/{place.as_posix()}", canonical(path.read_bytes())
+
+
+def with_archive(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The same files, those of fl-kit's own source in one archive."""
+    own = {name: data for name, data in files.items() if name.startswith(f"{PACKAGE}/")}
+    return {**{name: data for name, data in files.items() if name not in own}, PACKED: archive_of(own)}
 
 
 def manifest_of(files: Mapping[str, str]) -> bytes:
@@ -104,12 +122,19 @@ def verify(folder: str | Path, digest: str = "", *, byte_code: bool = False) -> 
     folder = Path(folder)
     try:
         data = (folder / MANIFEST).read_bytes()
+        archive = read_archive(folder / PACKED)
         found = {name: bytes_digest(path.read_bytes()) for name, path in files_in(folder, byte_code=byte_code)}
+        if archive is not None:
+            del found[PACKED]
     except OSError as error:
         raise BundleError(f"{folder} holds no bundle: {error.filename} cannot be read: {error.strerror}") from error
     if digest and bytes_digest(data) != digest:
         raise BundleError(f"the bundle in {folder} is {bytes_digest(data)}, expected {digest}: it is another one")
+    members = {} if archive is None else members_of(archive, found)
+    found |= {name: bytes_digest(content) for name, content in members.items()}
     compare_with(listed(data, folder / MANIFEST), found)
+    if archive is not None and (not members or archive != archive_of(members)):
+        raise BundleError(f"{PACKED} was changed: it is not in the form in which bundles are written")
     if data != manifest_of(found):
         raise BundleError(f"{folder / MANIFEST} was changed: it is not in the form in which bundles are written")
     return Bundle(folder=folder, digest=bytes_digest(data))
@@ -122,6 +147,25 @@ def files_in(folder: Path, *, byte_code: bool) -> Iterator[tuple[str, Path]]:
         ignored = byte_code and path.suffix == ".pyc" and path.parent.name == "__pycache__"
         if (path.is_file() or path.is_symlink()) and place.as_posix() != MANIFEST and not ignored:
             yield place.as_posix(), path
+
+
+def read_archive(file: Path) -> bytes | None:
+    """The archive of fl-kit's source, if the bundle has one; raises BundleError for one that is too large to be it."""
+    if not file.is_file():
+        return None
+    if file.stat().st_size > MOST_BYTES:
+        raise BundleError(f"{file} has {file.stat().st_size >> 20:,} MiB; fl-kit's source has less than one")
+    return file.read_bytes()
+
+
+def members_of(archive: bytes, beside: Mapping[str, str]) -> dict[str, bytes]:
+    """What an archive of fl-kit's source holds; raises BundleError for anything else in it, or any of it beside it."""
+    members = files_of(archive)
+    if odd := sorted(name for name in members if not name.startswith(f"{PACKAGE}/")):
+        raise BundleError(f"{odd[0]} is in {PACKED}, which holds the files of {PACKAGE} only")
+    if odd := sorted(name for name in beside if name.startswith(f"{PACKAGE}/")):
+        raise BundleError(f"{odd[0]} is beside {PACKED}, which holds all files of {PACKAGE}")
+    return members
 
 
 def listed(data: bytes, file: Path) -> Mapping[str, str]:

@@ -6,6 +6,7 @@ from typing import Any
 from fl_kit.azureml.environment import environment_name
 from fl_kit.azureml.locality import locate
 from fl_kit.azureml.phases import Phase
+from fl_kit.bundle import PACKED
 from fl_kit.job import Job
 from fl_kit.party_forms import check_identity
 from fl_kit.plan import ORCHESTRATOR, Step
@@ -87,7 +88,8 @@ def component(phase: Phase, step: Step, terms: Terms) -> dict[str, Any]:
 def command(phase: Phase, step: Step, terms: Terms) -> str:
     """The very command that runs on a laptop, with AzureML's placeholders for round and folders."""
     words = [
-        f"cd {BUNDLE} && PYTHONDONTWRITEBYTECODE=1 python -m fl_kit.step --bundle . --digest {terms.digest}",
+        f"cd {BUNDLE} && PYTHONPATH=$PWD/{PACKED}:$PYTHONPATH PYTHONDONTWRITEBYTECODE=1",
+        f"python -m fl_kit.step --bundle . --digest {terms.digest}",
         f"--step ${{{{inputs.round}}}}/${{{{inputs.party}}}}/{step.op}",
         f"--threads {terms.threads} --retry --report",
     ]

@@ -174,7 +174,8 @@ class Submissions:
 
     def _terms(self) -> Terms:
         code = self.store.folder / "code"
-        bundle = verify(code / BUNDLE) if (code / BUNDLE).exists() else write_bundle(self.job, self.plan, code / BUNDLE)
+        there = (code / BUNDLE).exists()
+        bundle = verify(code / BUNDLE) if there else write_bundle(self.job, self.plan, code / BUNDLE, packed=True)
         return Terms(
             job=self.job,
             federation=self.federation,

@@ -31,9 +31,13 @@ INTERPRETERS = frozenset({"python", "python3"})
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One plain call of Python: where, with which further variables, and what follows `python`."""
+    """One plain call of Python: where, with which further variables, and what follows `python`.
+
+    path  what is put before PYTHONPATH, relative to the folder
+    """
 
     folder: str = "."
+    path: tuple[str, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
     arguments: tuple[str, ...]
 
@@ -69,6 +73,7 @@ class Forge:
             "folder": str(launch.folder),
             "variables": dict(launch.variables),
             "log": str(launch.log),
+            "unpacked": {str(archive): str(folder) for archive, folder in launch.unpacked.items()},
             "view": view and {name: [*map(str, paths)] for name, paths in vars(view).items()},
         }
         process = ForgedProcess()
@@ -173,12 +178,15 @@ def can_fork() -> bool:
 def python_call(command: str) -> Call | None:
     """The call that a command is, if it is one plain call of a module or script of Python; None for any other.
 
-    It may begin with `cd <folder> &&` and with variables, as in `cd bundle && A=1 python -m fl_kit.step …`.
+    It may begin with `cd <folder> &&`, with more of a path, and with variables, as in
+    `cd bundle && PYTHONPATH=$PWD/fl_kit.zip:$PYTHONPATH A=1 python -m fl_kit.step …`.
     """
     line = re.sub(r"\\\r?\n", " ", command).strip()
-    folder, variables = ".", {}
+    folder, path, variables = ".", (), {}
     if match := re.match(r"cd\s+([\w./-]+)\s*&&\s*", line):
         folder, line = match[1], line[match.end() :]
+    if match := re.match(r"PYTHONPATH=((?:\$PWD/[\w./-]+:)+)\$PYTHONPATH\s+", line):
+        path, line = tuple(re.findall(r"\$PWD/([^:]+):", match[1])), line[match.end() :]
     while match := re.match(r"([A-Za-z_]\w*)=([\w./:-]*)\s+", line):
         variables[match[1]], line = match[2], line[match.end() :]
     if re.search(r"[\n\r;&|<>$`*?~#(){}\[\]!]", line):
@@ -191,4 +199,4 @@ def python_call(command: str) -> Call | None:
     known = (rest[:1] == ["-m"] and len(rest) > 1) or (bool(rest) and rest[0].endswith(".py") and rest[0][0] != "-")
     if not known or words[0] not in INTERPRETERS:
         return None
-    return Call(folder=folder, variables=variables, arguments=tuple(rest))
+    return Call(folder=folder, path=path, variables=variables, arguments=tuple(rest))

@@ -117,6 +117,10 @@ def work(request: dict) -> int:  # type: ignore[type-arg]
     os.chdir(call["folder"])
     os.environ.update(call["variables"])
     sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
+    path = [str(Path.cwd() / entry) for entry in call["path"]]
+    if path:
+        os.environ["PYTHONPATH"] = ":".join([*path, os.environ.get("PYTHONPATH", "")])
+    sys.path[:0] = [request["unpacked"].get(entry, entry) for entry in path]
     code = run_python(call["arguments"])
     threading._shutdown()  # type: ignore[attr-defined]  # what Python itself does at its end; there is no public way
     atexit._run_exitfuncs()

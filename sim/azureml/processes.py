@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -32,6 +32,7 @@ class Launch:
     variables  its whole environment
     log        the file that its output is appended to
     view       what it may see, or None for everything
+    unpacked   archive of Python modules → a folder of the same with their byte code, from which a warm process imports
     """
 
     command: str
@@ -39,6 +40,7 @@ class Launch:
     variables: Mapping[str, str]
     log: Path
     view: View | None = None
+    unpacked: Mapping[Path, Path] = field(default_factory=dict)
 
 
 class Process(Protocol):

@@ -1,10 +1,17 @@
-"""Code snapshots, ready to run: fetched from the datastore once, compiled once, copied for each step."""
+"""Code snapshots, ready to run: fetched from the datastore once, compiled once, copied for each step.
+
+Python keeps no byte code of modules that it imports from a zip archive, so each step would compile them again. An
+archive of a snapshot is therefore unpacked once, whatever snapshots have it, and compiled beside them.
+"""
 
 import compileall
+import hashlib
 import py_compile
 import re
 import shutil
 import threading
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from sim.azureml.errors import WorkspaceError
@@ -41,10 +48,49 @@ def prepared(state: WorkspaceState, code: str) -> Path:
             partial = folder.with_name(f"{folder.name}.partial")
             shutil.rmtree(partial, ignore_errors=True)
             shutil.copytree(source, partial)
-            # By hash, not by time: a copy's time is not the original's, and a step that changes a file is heard.
-            compileall.compile_dir(
-                partial, quiet=2, stripdir=str(partial), invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH
-            )
+            add_byte_code(partial)
+            partial.rename(folder)
+    return folder
+
+
+def add_byte_code(folder: Path) -> None:
+    """Compile every module; by hash, not by time: a copy has another time, and a step that changes a file is heard."""
+    by_hash = py_compile.PycInvalidationMode.CHECKED_HASH
+    compileall.compile_dir(folder, quiet=2, stripdir=str(folder), invalidation_mode=by_hash)
+
+
+def unpacked(state: WorkspaceState, code: str) -> Mapping[str, Path]:
+    """Archive of Python modules in a snapshot, by its path in it → a folder with the same modules and their byte code.
+
+    Only archives without compression, which cannot grow when they are unpacked.
+    """
+    snapshot, home = prepared(state, code), state.root / "jobs" / ".archives"
+    return {
+        path.relative_to(snapshot).as_posix(): unpack(path, home)
+        for path in sorted(snapshot.rglob("*.zip"))
+        if is_plain(path)
+    }
+
+
+def is_plain(path: Path) -> bool:
+    """Whether a file is a sound archive of files as they are."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            stored = all(member.compress_type == zipfile.ZIP_STORED for member in archive.infolist())
+            return stored and archive.testzip() is None
+    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError):  # the last two: of encrypted ones and such
+        return False
+
+
+def unpack(path: Path, home: Path) -> Path:
+    folder = home / hashlib.sha256(path.read_bytes()).hexdigest()
+    with lock:
+        if not folder.exists():
+            partial = folder.with_name(f"{folder.name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            with zipfile.ZipFile(path) as archive:
+                archive.extractall(partial)
+            add_byte_code(partial)
             partial.rename(folder)
     return folder
 

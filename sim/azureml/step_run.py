@@ -4,7 +4,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from sim.azureml.job_step import JobStep, Value, command_line
 from sim.azureml.launcher import Launcher
 from sim.azureml.places import path_of, short_uri
 from sim.azureml.processes import Launch, Process, View
-from sim.azureml.snapshots import copy_code, prepared
+from sim.azureml.snapshots import copy_code, prepared, unpacked
 from sim.azureml.state import WorkspaceState
 from sim.azureml.step_environment import StepPlace, bundle, rank_variables, step_variables
 
@@ -148,6 +148,7 @@ class StepRun:
         """The step's processes: one, or one for each rank."""
         line = command_line(self.step, place.inputs, place.outputs)
         variables = step_variables(self.state, self.step, place)
+        archives = {place.work / name: folder for name, folder in unpacked(self.state, self.step.code).items()}
         world = self._world
         port = free_port() if world > 1 else 0
         return [
@@ -157,20 +158,21 @@ class StepRun:
                     folder=place.work,
                     variables=variables if world == 1 else {**variables, **rank_variables(self.step, rank, port)},
                     log=self.folder / (runs.LOG if world == 1 else f"user_logs/std_log_process_{rank:02d}.txt"),
-                    view=self._view(place),
+                    view=self._view(place, archives.values()),
+                    unpacked=archives,
                 )
             )
             for rank in range(world)
         ]
 
-    def _view(self, place: StepPlace) -> View:
+    def _view(self, place: StepPlace, archives: Iterable[Path]) -> View:
         inputs = [path_of(self.state, found) for found in self.inputs.values()]
         outputs = [
             Path(path).parent if self.step.outputs[name].kind == "uri_file" else Path(path)
             for name, path in place.outputs.items()
         ]
         return View(
-            readable=(*inputs, bundle(self.state)),
+            readable=(*inputs, *archives, bundle(self.state)),
             writable=(*outputs, place.work, place.home, place.temporary),
             code=(prepared(self.state, self.step.code), place.work, place.changes) if self._laid_over else (),
         )

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 
 from fl_kit import Federation, FedProx, Job, Scaffold
 from fl_kit import bundle as bundles
-from fl_kit.bundle import MANIFEST, Bundle, verify, write_bundle
+from fl_kit.archive import archive_of, files_of
+from fl_kit.bundle import MANIFEST, PACKED, Bundle, verify, write_bundle
 from fl_kit.errors import BundleError, TaskError
 from fl_kit.task import Task
 from tests.tasks import DROPOUT, LINEAR, job, random_rows, silos
@@ -319,6 +321,146 @@ def test_a_manifest_in_another_layout_is_refused(copy: Path) -> None:
 def test_no_bundle_at_all(tmp_path: Path) -> None:
     assert "holds no bundle" in refusal(tmp_path)
     assert "holds no bundle" in refusal(tmp_path / "nowhere")
+
+
+# --- packed ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def packed(travelling: Job, federation: Federation, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The good bundle as it is sent to AzureML."""
+    return write_bundle(travelling, travelling.plan(federation), tmp_path_factory.mktemp("sent") / "b", packed=True)
+
+
+@pytest.fixture
+def sent(packed: Bundle, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(packed.folder, tmp_path / "sent"))
+
+
+def test_packed_it_is_the_same_bundle_in_a_few_files(packed: Bundle, master: Bundle, travelling: Job) -> None:
+    assert set(content(packed.folder)) == {"job.json", "plan.json", "task/linear.py", MANIFEST, PACKED}
+    assert packed.digest == master.digest
+    back = verify(packed.folder, master.digest)
+    assert back == packed
+    assert (back.job(), back.plan()) == (travelling, verify(master.folder).plan())
+
+
+def test_an_owner_unpacks_it_with_python_alone_and_it_is_verified_as_before(sent: Path, master: Bundle) -> None:
+    zipfile.main(["-e", str(sent / PACKED), str(sent)])
+    (sent / PACKED).unlink()
+    assert content(sent) == content(master.folder)
+    assert verify(sent, master.digest)
+
+
+def repack(folder: Path, change: Callable[[dict[str, bytes]], object]) -> None:
+    """Write an archive in good form of other files."""
+    files = files_of((folder / PACKED).read_bytes())
+    change(files)
+    (folder / PACKED).write_bytes(archive_of(files))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda files: files.update({"fl_kit/step.py": b"import os\n"}), "fl_kit/step.py was changed: its sha256"),
+        (lambda files: files.pop("fl_kit/step.py"), "fl_kit/step.py is missing from the bundle"),
+        (lambda files: files.update({"fl_kit/more.py": b""}), "fl_kit/more.py is not named by the bundle's manifest"),
+        (lambda files: files.update({"fl_kit/step.pyc": b""}), "fl_kit/step.pyc is not named by the bundle's manifest"),
+        (lambda files: files.update({"torch.py": b""}), "torch.py is in fl_kit.zip, which holds the files of fl_kit"),
+        (lambda files: files.update({"../torch.py": b""}), "../torch.py is in fl_kit.zip, which holds"),
+        (lambda files: files.update({"job.json": b"{}"}), "job.json is in fl_kit.zip, which holds"),
+        (lambda files: files.clear(), "fl_kit/__init__.py is missing from the bundle"),
+    ],
+)
+def test_a_change_inside_the_archive_names_the_file(
+    sent: Path, change: Callable[[dict[str, bytes]], object], said: str
+) -> None:
+    repack(sent, change)
+    assert refusal(sent).startswith(said)
+    with pytest.raises(BundleError):
+        verify(sent, byte_code=True)
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_a_changed_byte_of_the_archive_is_found_and_the_file_named(packed: Bundle, data: st.DataObject) -> None:
+    file = packed.folder / PACKED
+    original = file.read_bytes()
+    name = data.draw(st.sampled_from(sorted(name for name, text in files_of(original).items() if text)))
+    begin = original.index(name.encode()) + len(name)
+    inside = data.draw(st.booleans())
+    place = data.draw(
+        st.integers(begin, begin + len(files_of(original)[name]) - 1) if inside else st.integers(0, len(original) - 1)
+    )
+    changed = bytearray(original)
+    changed[place] ^= data.draw(st.integers(1, 255))
+    try:
+        file.write_bytes(changed)
+        said = refusal(packed.folder)
+        assert f"{name} was changed" in said or not inside
+    finally:
+        file.write_bytes(original)
+    assert verify(packed.folder, packed.digest) == packed
+
+
+def deflated(folder: Path) -> None:
+    """The same files in an archive that grows when it is unpacked."""
+    with zipfile.ZipFile(folder / PACKED, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted((folder / "fl_kit").rglob("*.py")):
+            archive.write(path, path.relative_to(folder))
+
+
+def test_an_archive_in_another_form_is_refused(sent: Path) -> None:
+    zipfile.main(["-e", str(sent / PACKED), str(sent)])
+    deflated(sent)
+    shutil.rmtree(sent / "fl_kit")
+    assert "is missing from the bundle" in refusal(sent)  # nothing of it was unpacked
+    stored = (sent / PACKED).with_suffix(".tmp")
+    with zipfile.ZipFile(sent / PACKED) as archive, zipfile.ZipFile(stored, "w") as other:
+        for member in archive.namelist():
+            other.writestr(member, archive.read(member))
+    stored.replace(sent / PACKED)
+    assert "fl_kit/silo_environment.txt is missing" in refusal(sent)
+
+
+def test_an_archive_with_something_behind_it_is_refused(sent: Path) -> None:
+    with (sent / PACKED).open("ab") as file:
+        file.write(b"\0")
+    assert refusal(sent) == "fl_kit.zip was changed: it is not in the form in which bundles are written"
+
+
+@pytest.mark.parametrize("more", [b"", archive_of({})], ids=["nothing", "no files"])
+def test_an_archive_beside_the_folder_is_refused(copy: Path, more: bytes) -> None:
+    (copy / PACKED).write_bytes(more)
+    assert "is beside fl_kit.zip, which holds all files of fl_kit" in refusal(copy)
+
+
+@pytest.mark.parametrize("name", ["fl_kit/step.py", "fl_kit/__init__.py", "fl_kit/new.py"])
+def test_a_folder_beside_the_archive_is_refused(sent: Path, name: str) -> None:
+    """Python would import from the folder."""
+    (sent / "fl_kit").mkdir()
+    (sent / name).write_bytes(files_of((sent / PACKED).read_bytes()).get(name, b""))
+    assert refusal(sent) == f"{name} is beside fl_kit.zip, which holds all files of fl_kit"
+
+
+def test_a_link_that_leads_nowhere_is_no_archive(copy: Path) -> None:
+    (copy / PACKED).symlink_to(copy / "nowhere")
+    assert "fl_kit.zip" in refusal(copy)
+
+
+def test_an_archive_that_is_too_large_is_not_read(sent: Path) -> None:
+    with (sent / PACKED).open("r+b") as file:
+        file.truncate(1 << 40)  # of nothing: it takes no room on the disk
+    assert refusal(sent).endswith("fl_kit.zip has 1,048,576 MiB; fl-kit's source has less than one")
+
+
+def test_a_change_of_archive_and_manifest_together_is_found_by_the_digest(sent: Path, packed: Bundle) -> None:
+    repack(sent, lambda files: files.update({"fl_kit/step.py": b"import os\n"}))
+    files = {name: data for name, data in content(sent).items() if name not in (MANIFEST, PACKED)}
+    files |= files_of((sent / PACKED).read_bytes())
+    (sent / MANIFEST).write_bytes(bundles.manifest_of({n: hashlib.sha256(d).hexdigest() for n, d in files.items()}))
+    assert verify(sent).digest != packed.digest
+    assert f"expected {packed.digest}" in refusal(sent, packed.digest)
 
 
 # --- writing --------------------------------------------------------------------------------------------------

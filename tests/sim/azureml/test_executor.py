@@ -4,6 +4,8 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from sim.azureml import runs
 from sim.azureml.executor import Executor
+from sim.azureml.isolation import NotIsolated
 from sim.azureml.runs import CANCELED, COMPLETED, FAILED
 from sim.azureml.state import WorkspaceState
 from tests.sim.azureml.steps import (
@@ -211,6 +214,64 @@ def test_two_warm_processes_do_not_draw_the_same_numbers(executor):
     draw = do("import random; result = random.random()")
     assert run(executor, "draws", pipeline({"a": draw, "b": draw})) == COMPLETED
     assert result(executor.state, "draws", "a") != result(executor.state, "draws", "b")
+
+
+def archive(folder: Path, name: str, text: str, compression: int = zipfile.ZIP_STORED) -> None:
+    with zipfile.ZipFile(folder / name, "w", compression) as made:
+        made.writestr("kit/__init__.py", "")
+        made.writestr("kit/facts.py", text)
+
+
+FACTS = "import os\nhere, cached, path = __file__, __cached__, os.environ['PYTHONPATH']\n"
+
+
+def facts(executor: Executor, code: Path, job: str, prefix: str = "", **more: object) -> list[str]:
+    """Where a module in an archive of the code was imported from, its byte code, and the PYTHONPATH."""
+    (code / "show.py").write_text(
+        "import json, sys\nfrom kit import facts\n"
+        "text = json.dumps([facts.here, getattr(facts, 'cached', ''), facts.path])\n"
+        "open(sys.argv[1] + '/x', 'w').write(text)\n"
+    )
+    command = f"{prefix}PYTHONPATH=$PWD/kit.zip:$PYTHONPATH python show.py ${{{{outputs.o}}}}"
+    assert run(executor, job, pipeline({"a": node(command, **more)})) == COMPLETED
+    found: list[str] = result(executor.state, job, "a")
+    return found
+
+
+@pytest.mark.parametrize("isolation", [None, "none"])
+def test_modules_in_an_archive_are_compiled_once_for_all_steps_and_jobs(tmp_path, isolation):
+    """Python itself would compile them in each step."""
+    state = make_workspace(tmp_path / "root")
+    code = state.storage("orchestrator") / "code"
+    archive(code, "kit.zip", FACTS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotIsolated)
+        with executing(state, isolation=isolation) as executor:
+            warm, again = facts(executor, code, "warm"), facts(executor, code, "again")
+            cold = facts(executor, code, "cold", environment_variables={"PYTHONPATH": "/more"})
+            shell = facts(executor, code, "shell", prefix="true && ")
+    home = state.root / "jobs" / ".archives"
+    (unpacked,) = home.iterdir()
+    assert warm[:2] == again[:2] == [str(unpacked / "kit" / "facts.py"), warm[1]]
+    assert Path(warm[1]).is_relative_to(unpacked / "kit" / "__pycache__")
+    assert Path(warm[1]).is_file()
+    for found, more in ((warm, ""), (cold, "/more"), (shell, "")):
+        assert found[2].endswith(f"/work/kit.zip:{more}")
+    for found in (cold, shell):
+        assert found[0].endswith("/work/kit.zip/kit/facts.py")
+
+
+def test_an_archive_that_may_grow_or_is_damaged_is_left_as_it_is(tmp_path):
+    state = make_workspace(tmp_path / "root")
+    code = state.storage("orchestrator") / "code"
+    archive(code, "kit.zip", FACTS, zipfile.ZIP_DEFLATED)
+    archive(code, "damaged.zip", FACTS)
+    damaged = (code / "damaged.zip").read_bytes()
+    (code / "damaged.zip").write_bytes(damaged.replace(b"import", b"export"))
+    (code / "none.zip").write_text("no archive")
+    with executing(state) as executor:
+        assert facts(executor, code, "warm")[0].endswith("/work/kit.zip/kit/facts.py")
+    assert not (state.root / "jobs" / ".archives").exists()
 
 
 def test_a_missing_input_is_named(executor):

@@ -24,6 +24,13 @@ def test_a_plain_call_of_python_is_taken_over(command, folder, variables, argume
     assert (call.folder, call.variables, list(call.arguments)) == (folder, variables, arguments)
 
 
+def test_more_of_a_path_is_taken_over_where_it_is_put_before_what_there_is():
+    call = python_call("cd bundle && PYTHONPATH=$PWD/kit.zip:$PWD/b/c:$PYTHONPATH A=1 python -m kit.step --a")
+    assert call is not None
+    assert (call.folder, call.path, call.variables) == ("bundle", ("kit.zip", "b/c"), {"A": "1"})
+    assert python_call("python -m kit.step").path == ()  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -42,6 +49,10 @@ def test_a_plain_call_of_python_is_taken_over(command, folder, variables, argume
         "python a.py 'unclosed",
         "cd a && cd b && python a.py",
         "A=$(date) python a.py",
+        "A=$PWD/x:$A python a.py",
+        "PYTHONPATH=$PWD/x python a.py",
+        "PYTHONPATH=$HOME/x:$PYTHONPATH python a.py",
+        "PYTHONPATH=$PWD/$x:$PYTHONPATH python a.py",
         "pythonic a.py",
         "",
     ],
