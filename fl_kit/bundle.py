@@ -84,6 +84,11 @@ def write_bundle(job: Job, plan: Plan, folder: str | Path, *, packed: bool = Fal
     return Bundle(folder=folder, digest=bytes_digest(manifest))
 
 
+def bundle_digest(job: Job, plan: Plan) -> str:
+    """The digest of the bundle that `write_bundle` would write, without writing any."""
+    return bytes_digest(manifest_of({name: bytes_digest(data) for name, data in contents(job, plan)}))
+
+
 def contents(job: Job, plan: Plan) -> Iterator[tuple[str, bytes]]:
     """Name → bytes of every file but the manifest."""
     yield "job.json", job.to_json().encode()

@@ -1,6 +1,6 @@
 """The doors that updates pass: out of a silo, and in at the orchestrator."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -8,33 +8,91 @@ import torch
 from fl_kit.context import StepContext
 from fl_kit.errors import MessageError, QuorumLost, StepFailed
 from fl_kit.events import SILO_LEFT_OUT, STEP_FAILED, Event, now
-from fl_kit.messages import Update, check_update
+from fl_kit.messages import Origin, State, Update, check_update
+
+SHORT = 12
+"""So many digits of a sha256 tell two apart in an error."""
 
 
-def leave(ctx: StepContext, update: Update) -> Update:
-    """The silo's door: the update carries its sender's name from here on."""
-    return replace(update, silo=ctx.step.party)
+def leave(ctx: StepContext, update: Update, state: State | None = None) -> Update:
+    """The silo's door: the update carries its sender's name, and where it comes from, from here on.
+
+    state  what the step began with
+    """
+    return replace(update, silo=ctx.step.party, origin=Origin(step=ctx.step.id, start=state, bundle=ctx.bench.bundle))
 
 
-def arriving(ctx: StepContext, updates: Iterable[Update], arrived: list[str]) -> Iterator[Update]:
+def expected(ctx: StepContext, updates: Iterable[Update], state: State | None = None) -> Iterator[Update]:
+    """The first gate of the orchestrator's door: each update is of this round, this state, this bundle and its silo.
+
+    state  what the round began with
+
+    An update without an origin counts: it was made by hand, in this process (`fl_kit.step` reads none from a folder).
+    Any other is left out where the job has a quorum; raises MessageError where it has none.
+    """
+    seen: set[str] = set()
+    for update in updates:
+        if why := unexpected(ctx, update, state, seen):
+            refuse(ctx, update.silo, MessageError(why), "update refused")
+            continue
+        seen.add(update.silo)
+        yield update
+        del update  # or it would live on while the next silo trains
+
+
+def unexpected(ctx: StepContext, update: Update, state: State | None, seen: Collection[str]) -> str:
+    """Why an update is none of those that this step waits for, and what to do; empty if it is one."""
+    silo, origin = update.silo, update.origin
+    if silo in seen:
+        return "it was delivered twice; the first one counts. Look at what carries updates between the parties"
+    if origin is None:
+        return ""
+    if silo not in ctx.step.updates:
+        return f"{silo!r} has no step in round {ctx.step.round} whose update is waited for; see run.plan"
+    wanted = ctx.step.updates[silo].partition(":")[0]
+    again = f"Let {silo} run {wanted} again: resume the run"
+    if origin.step != wanted:
+        return f"it was made by {origin.step}, not by {wanted}: {kind_of_mix_up(origin.step, wanted)}. {again}"
+    if not origin.began_with(state):
+        ours = state.sha256 if state else ""
+        return (
+            f"it was made from the state {origin.state[:SHORT] or 'none'}…, and round {ctx.step.round} began with "
+            f"{ours[:SHORT] or 'none'}…: the silo trained another model. {again}"
+        )
+    if origin.bundle != ctx.bench.bundle:
+        return (
+            f"it was made under the bundle {origin.bundle[:SHORT] or 'none'}…, and this run's is "
+            f"{ctx.bench.bundle[:SHORT] or 'none'}…: other code or settings. {again} with this run's bundle"
+        )
+    return ""
+
+
+def kind_of_mix_up(found: str, wanted: str) -> str:
+    """What became of an update that another step made: `swapped between silos`, or `stale or replayed`."""
+    ours, theirs = (step.split("/") for step in (wanted, found))
+    if ours[1:2] != theirs[1:2]:
+        return "swapped between silos"
+    return "stale or replayed, of another round" if ours[:1] != theirs[:1] else "of another step"
+
+
+def arriving(ctx: StepContext, updates: Iterable[Update], arrived: list[str], state: State) -> Iterator[Update]:
     """The orchestrator's door: each update is checked before it counts, and enough must arrive.
 
     arrived  hears of each silo whose update counts
+    state    what the round began with
 
-    A malformed update is left out where the job has a quorum. Raises MessageError where it has none, and
-    QuorumLost where too few arrived.
+    An update of another round, state or bundle, and a malformed one, is left out where the job has a quorum. Raises
+    MessageError where it has none, and QuorumLost where too few arrived.
     """
     private = ctx.job.strategy.private(ctx.model.module)
     trainable = {name: p.detach() for name, p in ctx.model.trainable.items() if name not in private}
     moving = {name: buffer for name, buffer in ctx.model.moving_buffers.items() if name not in private}
     buffers = {"buffers": moving} if moving else {}
-    for update in updates:
+    for update in expected(ctx, updates, state):
         try:
             length = check_update(update, trainable, buffers)
         except MessageError as error:
-            if ctx.job.min_silos is None:
-                raise MessageError(f"the update of {update.silo}: {error}") from error
-            ctx.emit(left_out(update.silo, ctx.step.round, f"malformed update: {error}"))
+            refuse(ctx, update.silo, error, "malformed update")
             continue
         arrived.append(update.silo)
         yield replace(update, metrics={**update.metrics, "update_norm": float64(length, 1.0)})
@@ -42,13 +100,20 @@ def arriving(ctx: StepContext, updates: Iterable[Update], arrived: list[str]) ->
     check_quorum(ctx, arrived)
 
 
+def refuse(ctx: StepContext, silo: str, error: MessageError, what: str) -> None:
+    """Leave a silo out of the round, or raise MessageError where the job has no quorum."""
+    if ctx.job.min_silos is None:
+        raise MessageError(f"the update of {silo}: {error}") from error
+    ctx.emit(left_out(silo, ctx.step.round, f"{what}: {error}"))
+
+
 def check_quorum(ctx: StepContext, arrived: Sequence[str]) -> None:
-    expected = list(ctx.step.updates)
-    needed = len(expected) if ctx.job.min_silos is None else ctx.job.min_silos
+    waited_for = list(ctx.step.updates)
+    needed = len(waited_for) if ctx.job.min_silos is None else ctx.job.min_silos
     if len(arrived) < needed:
-        missing = ", ".join(silo for silo in expected if silo not in arrived)
+        missing = ", ".join(silo for silo in waited_for if silo not in arrived)
         raise QuorumLost(
-            f"round {ctx.step.round}: {len(arrived)} of {len(expected)} silos delivered, {needed} are needed; "
+            f"round {ctx.step.round}: {len(arrived)} of {len(waited_for)} silos delivered, {needed} are needed; "
             f"missing: {missing}. Mend them, then resume the run"
         )
 

@@ -12,7 +12,7 @@ import torch
 from fl_kit.batches import EVALUATION_BATCH, call
 from fl_kit.context import StepContext, nothing, unheard, with_seeded_draws
 from fl_kit.deadline import Deadline
-from fl_kit.door import arriving, check_quorum, leave
+from fl_kit.door import arriving, check_quorum, expected, leave
 from fl_kit.errors import FlKitError, QuorumLost, StepFailed, Stopped, TaskError
 from fl_kit.events import STOPPED_EARLY, Event, now
 from fl_kit.figures import Figures
@@ -99,7 +99,7 @@ def init(ctx: StepContext, inputs: Inputs) -> Outputs:
     if ctx.job.init is not None:
         ctx.job.init.load_into(module)
     if measured := to_measure(module, given=ctx.job.init is not None):
-        sums = list(inputs["updates"])
+        sums = list(expected(ctx, inputs["updates"]))
         check_quorum(ctx, [update.silo for update in sums])
         apply_sums(measured, (update.extra for update in sums))
     params = ModelState(module, torch.device("cpu")).snapshot()
@@ -110,22 +110,22 @@ def fit(ctx: StepContext, inputs: Inputs) -> Outputs:
     """In a silo: measure the global model on arrival, then train from it."""
     state, memory = inputs["state"], inputs.get("memory")
     if state.done:
-        return passed_on(ctx, memory)
+        return passed_on(ctx, state, memory)
     sums, (update, kept) = with_seeded_draws(
         ctx, lambda: (arrival_sums(ctx, state, memory), ctx.job.strategy.fit(state, memory, ctx))
     )
     update = replace(update, metrics={**sums, **update.metrics})
     for transform in ctx.job.transforms:
         update = transform.on_silo(update, ctx)
-    outputs: Outputs = {"update": leave(ctx, update)}
+    outputs: Outputs = {"update": leave(ctx, update, state)}
     if "memory" in ctx.step.outputs:
         outputs["memory"] = kept or Memory()
     return outputs
 
 
-def passed_on(ctx: StepContext, memory: Memory | None) -> Outputs:
+def passed_on(ctx: StepContext, state: State, memory: Memory | None) -> Outputs:
     """What a silo gives after the job has stopped early: nothing to add, and its memory as it is."""
-    outputs: Outputs = {"update": leave(ctx, Update(delta={}, weight=0.0))}
+    outputs: Outputs = {"update": leave(ctx, Update(delta={}, weight=0.0), state)}
     return {**outputs, "memory": memory or Memory()} if "memory" in ctx.step.outputs else outputs
 
 
@@ -141,7 +141,7 @@ def aggregate(ctx: StepContext, inputs: Inputs) -> Outputs:
         return {"state": state}
     figures = Figures(ctx, measured_round=state.round)
     arrived: list[str] = []
-    after = ctx.job.strategy.aggregate(state, figures.noting(arriving(ctx, inputs["updates"], arrived)), ctx)
+    after = ctx.job.strategy.aggregate(state, figures.noting(arriving(ctx, inputs["updates"], arrived, state)), ctx)
     figures.tell_global()
     counted = {**state.counted, **dict.fromkeys(arrived, ctx.step.round)}
     return {"state": enough(ctx, figures, replace(after, counted=counted, watched=state.watched))}
@@ -167,13 +167,13 @@ def enough(ctx: StepContext, figures: Figures, after: State) -> State:
 def evaluate_step(ctx: StepContext, inputs: Inputs) -> Outputs:
     """In a silo, after the last round: measure the final model."""
     sums = with_seeded_draws(ctx, lambda: ctx.job.strategy.evaluate(inputs["state"], inputs.get("memory"), ctx))
-    return {"update": leave(ctx, Update(delta={}, weight=0.0, metrics=sums))}
+    return {"update": leave(ctx, Update(delta={}, weight=0.0, metrics=sums), inputs["state"])}
 
 
 def report(ctx: StepContext, inputs: Inputs) -> Outputs:
     """At the orchestrator: the figures of the final model."""
     figures = Figures(ctx, measured_round=inputs["state"].round)
-    for _ in figures.noting(inputs["updates"]):
+    for _ in figures.noting(expected(ctx, inputs["updates"], inputs["state"])):
         ...
     figures.tell_global()
     return {}

@@ -1,7 +1,8 @@
 """What passes between parties and rounds, and its form on disk: safetensors beside `meta.json`.
 
 `meta.json` is written last and names the size of the tensors' file, so a folder without it, or with a
-file of another size, is an unfinished message and is refused.
+file of another size, is an unfinished message and is refused. That of an update is its manifest: the sha256 of its
+tensors, and where it comes from.
 """
 
 import errno
@@ -9,6 +10,8 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -18,7 +21,7 @@ from fl_kit.errors import MessageError
 from fl_kit.files import sync, write_text
 from fl_kit.table import Shown, Table
 from fl_kit.tensor_table import tensor_table
-from fl_kit.tensors import Tensors, norm
+from fl_kit.tensors import Tensors, digest, norm
 
 Groups: TypeAlias = dict[str, Tensors]
 """Tensors in named groups, such as `{"control": {"0.weight": …}}`."""
@@ -39,6 +42,7 @@ class Update(Shown):
     extra    further tensors in groups, combined like `delta` (buffers, control variates …)
     metrics  sums of each metric, float64; their formula is applied after adding them up
     silo     who sent it; set at the silo's door
+    origin   which step made it, from which state, under which bundle; set at the silo's door. None for one made by hand
     """
 
     delta: Tensors
@@ -46,6 +50,7 @@ class Update(Shown):
     extra: Groups = field(default_factory=dict)
     metrics: Tensors = field(default_factory=dict)
     silo: str = ""
+    origin: "Origin | None" = None
 
     def table(self) -> Table:
         """What is sent, tensor by tensor."""
@@ -76,6 +81,48 @@ class State(Shown):
     def table(self) -> Table:
         """What it holds, tensor by tensor."""
         return tensor_table(f"State after round {self.round}", {"": self.params, **self.memory})
+
+    @cached_property
+    def sha256(self) -> str:
+        """The sha256 of all that it says: equal exactly when the bits are. Computed when it is first asked for."""
+        meta, tensors = take_apart(self)
+        return sha256(f"{json.dumps(meta, sort_keys=True)}\0{digest(tensors)}".encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where an update comes from; the orchestrator's door compares it with what the round expects.
+
+    step    the id of the step that made it, which names round and silo: `round_003/cleveland/fit`
+    start   the State that the step began with, or its sha256 where the update was read from a file; None for a step
+            that reads no state. Within a process nothing is hashed: it is the same state, or it is not
+    bundle  the digest of the bundle that the step ran under; empty where there was none
+    """
+
+    step: str
+    start: State | str | None = field(default=None, repr=False)
+    bundle: str = ""
+
+    @property
+    def state(self) -> str:
+        """The sha256 of the state that the step began with; empty for none."""
+        return self.start.sha256 if isinstance(self.start, State) else self.start or ""
+
+    def began_with(self, state: State | None) -> bool:
+        """Whether that is the state from which the update was made."""
+        return self.start is state or self.state == (state.sha256 if state else "")
+
+    def to_dict(self) -> dict[str, str]:
+        """Plain data: what an update's meta.json holds."""
+        return {"step": self.step, "state": self.state, "bundle": self.bundle}
+
+    @classmethod
+    def from_dict(cls, found: Any) -> "Origin":
+        """What `to_dict` gave; raises TypeError or KeyError for anything else."""
+        step, state, bundle = found["step"], found["state"], found["bundle"]
+        if not all(isinstance(text, str) for text in (step, state, bundle)):
+            raise TypeError(f"origin {found!r}")
+        return cls(step=step, start=state, bundle=bundle)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -147,6 +194,8 @@ def read(kind: type[M], folder: str | Path, *, limit: int = TENSORS_LIMIT) -> M:
         raise MessageError(f"{file} has {size:,} bytes, more than the {limit:,} expected of it")
     try:
         tensors = load_file(file)
+        if "sha256" in meta and digest(tensors) != meta["sha256"]:
+            raise MessageError(f"{file} was changed or damaged: its tensors' sha256 is not the one in its meta.json")
         return put_together(kind, meta, tensors)
     except SafetensorError as error:
         raise MessageError(f"{file} is not safetensors: {error}") from error
@@ -204,7 +253,9 @@ def check_tensors(group: str, found: Tensors, expected: Tensors) -> None:
 def take_apart(message: Message) -> tuple[dict[str, Any], Tensors]:
     if isinstance(message, Update):
         tensors = {**join("delta", message.delta), **join("metrics", message.metrics), **join_groups(message.extra)}
-        return {"format": FORMAT, "kind": "update", "weight": message.weight, "silo": message.silo}, tensors
+        meta = {"format": FORMAT, "kind": "update", "weight": message.weight, "silo": message.silo}
+        manifest = {"origin": message.origin.to_dict(), "sha256": digest(tensors)} if message.origin else {}
+        return {**meta, **manifest}, tensors
     if isinstance(message, State):
         tensors = {**join("params", message.params), **join_groups(message.memory)}
         meta = {"format": FORMAT, "kind": "state", "round": message.round, "counted": dict(message.counted)}
@@ -220,7 +271,10 @@ def put_together(kind: type[M], meta: dict[str, Any], tensors: Tensors) -> M:
         if type(weight) not in (int, float) or not isinstance(silo, str):
             raise TypeError(f"weight {weight!r}, silo {silo!r}")
         delta, metrics = groups.pop("delta", {}), groups.pop("metrics", {})
-        return kind(delta=delta, weight=float(weight), extra=named(groups), metrics=metrics, silo=silo)
+        if ("origin" in meta) != ("sha256" in meta):
+            raise ValueError("a manifest has both `origin` and `sha256`")
+        origin = Origin.from_dict(meta["origin"]) if "origin" in meta else None
+        return kind(delta=delta, weight=float(weight), extra=named(groups), metrics=metrics, silo=silo, origin=origin)
     if kind is State:
         if type(meta["round"]) is not int:
             raise TypeError(f"round {meta['round']!r}")

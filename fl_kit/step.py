@@ -72,7 +72,8 @@ def run(options: argparse.Namespace) -> None:
     say(f"{step.id}, bundle {bundle.digest}")
     say(f"reads {', '.join(step.inputs) or 'nothing'}; writes {describe_outputs(step) or 'nothing'}")
     try:
-        found = attempts(job, step, inputs, options, log.append)
+        bench = Workbench(job.task, seed=job.seed, device=job.device, bundle=bundle.digest)
+        found = attempts(job, step, inputs, options, bench, log.append)
         keep(found if first else {}, outputs)
         done = step
         say("done")
@@ -138,9 +139,10 @@ def leave_to_the_next(state: str, reports: Iterable[Report]) -> None:
         print("The orchestrator's next step will try to.", file=sys.stderr)
 
 
-def attempts(job: Job, step: Step, inputs: Mapping[str, str], options: argparse.Namespace, emit: Emit) -> Outputs:
+def attempts(
+    job: Job, step: Step, inputs: Mapping[str, str], options: argparse.Namespace, bench: Workbench, emit: Emit
+) -> Outputs:
     """The step's outputs; a silo's step that fails is tried again as often as the job says, if it is asked for."""
-    bench = Workbench(job.task, seed=job.seed, device=job.device)
     for left in range(job.retries if options.retry and step.party != ORCHESTRATOR else 0, -1, -1):
         try:
             return run_step(job, step, messages(job, step, inputs, options, emit), bench, emit=emit)
@@ -188,7 +190,12 @@ def updates(job: Job, step: Step, inputs: Mapping[str, str], emit: Emit) -> Iter
         try:
             update = read(Update, folder)
             if update.silo != silo:
-                raise MessageError(f"{folder} holds an update of {update.silo!r}")
+                raise MessageError(f"{folder} holds an update of {update.silo!r}: swapped between silos")
+            if update.origin is None:
+                raise MessageError(
+                    f"{folder} does not say which step made it, from which state: an fl-kit before manifests wrote it. "
+                    f"Let {silo} run {step.updates[silo].partition(':')[0]} again"
+                )
         except MessageError as error:
             if job.min_silos is None:
                 raise MessageError(f"the update of {silo}: {error}") from error

@@ -28,11 +28,13 @@ class Workbench:
     seed    of the job
     device  "auto" takes cuda or mps where there is one
     load    how a silo's rows are read; the task's own `data` by default
+    bundle  the digest of the bundle under which it works; empty where there is none
     """
 
-    def __init__(self, task: Task, *, seed: int, device: str = "auto", load: Load = load) -> None:
+    def __init__(self, task: Task, *, seed: int, device: str = "auto", load: Load = load, bundle: str = "") -> None:
         self.task = task
         self.seed = seed
+        self.bundle = bundle
         self.device = choose_device(device)
         self.loss = task.loss.to(self.device) if isinstance(task.loss, nn.Module) else task.loss
         self.measure_loss = measuring(task.loss)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from fl_kit.bundle import bundle_digest
 from fl_kit.execute import Inputs, Outputs, run_step
 from fl_kit.job import Job
 from fl_kit.plan import Plan, Step
@@ -62,7 +63,7 @@ class InProcess:
         if self.load is load:
             federation.check()
         disturbance = Disturbance.given(self.faults, federation)
-        bench = Workbench(job.task, seed=job.seed, device=job.device, load=disturbance.load(self.load, federation))
+        bench = self._bench(job, plan, disturbance.load(self.load, federation))
         run_id = new_id(job.task.name)
         store: Store = MemoryStore(keep_all=self.keep_all)
         if self.folder is not None:
@@ -84,9 +85,10 @@ class InProcess:
         disturbance = (
             Disturbance.given(self.faults, federation) if self.faults else Disturbance.restored(found.get(FAULTS, {}))
         )
-        bench = Workbench(job.task, seed=job.seed, device=job.device, load=disturbance.load(self.load, federation))
+        plan = store.plan()
+        bench = self._bench(job, plan, disturbance.load(self.load, federation))
         federation = federation.check() if self.load is load else federation
-        return self._run(run_id, job, store.plan(), federation, store, bench, threads, disturbance).start(resumed=True)
+        return self._run(run_id, job, plan, federation, store, bench, threads, disturbance).start(resumed=True)
 
     def _run(
         self,
@@ -112,6 +114,11 @@ class InProcess:
             threads=threads,
             kept=kept,
         )
+
+    def _bench(self, job: Job, plan: Plan, load: Load) -> Workbench:
+        # a run that is kept in memory only writes nothing, so that its updates name no bundle
+        bundle = "" if self.folder is None else bundle_digest(job, plan)
+        return Workbench(job.task, seed=job.seed, device=job.device, load=load, bundle=bundle)
 
     def runner(self, job: Job, bench: Workbench) -> Runner:
         """How its steps run; a subclass may watch or disturb them."""

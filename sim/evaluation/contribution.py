@@ -110,7 +110,8 @@ def of_round(run: SimulatedRun, round: int, metric: str, measuring: Measuring) -
 def without(run: SimulatedRun, round: int, silo: str, measuring: Measuring) -> State:
     """The state after a round as it would be without one silo's update."""
     step = run.plan.by_id[step_id(round, ORCHESTRATOR, "aggregate")]
-    others: Iterable[Update] = (update for update in run.updates(round) if update.silo != silo)
+    # their origins were checked when they counted; those of an older run have none
+    others: Iterable[Update] = (replace(one, origin=None) for one in run.updates(round) if one.silo != silo)
     state = run_step(measuring.job, step, {"state": run.state(round - 1), "updates": others}, measuring.bench)["state"]
     assert isinstance(state, State)
     return state

@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from fl_kit import messages
 from fl_kit.errors import MessageError
-from fl_kit.messages import Memory, Message, State, Update, check_update, complete, read, write
+from fl_kit.messages import Memory, Message, Origin, State, Update, check_update, complete, read, write
 from fl_kit.tensors import Tensors, digest
 
 PLAIN = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -56,6 +57,7 @@ message = st.one_of(
         extra=groups,
         metrics=tensors,
         silo=st.one_of(st.just(""), st.text(max_size=8)),
+        origin=st.none() | st.builds(Origin, step=st.text(max_size=8), start=st.just("0f"), bundle=st.text(max_size=8)),
     ),
     st.builds(State, round=st.integers(0, 10**6), params=tensors, memory=groups),
     st.builds(Memory, tensors=groups),
@@ -69,7 +71,7 @@ def fields_of(found: Message) -> tuple[Any, ...]:
         return {key: digest(value) for key, value in nested.items()}
 
     if isinstance(found, Update):
-        return digest(found.delta), found.weight, digests(found.extra), digest(found.metrics), found.silo
+        return digest(found.delta), found.weight, digests(found.extra), digest(found.metrics), found.silo, found.origin
     if isinstance(found, State):
         return found.round, digest(found.params), digests(found.memory)
     return (digests(found.tensors),)
@@ -101,6 +103,59 @@ UPDATE = Update(
 )
 STATE = State(round=3, params=UPDATE.delta, memory={"control": {"w": torch.zeros(2)}})
 MEMORY = Memory(tensors={"control": {"w": torch.ones(2)}})
+
+
+def test_the_sha256_of_a_state_tells_all_that_it_says(tmp_path: Path) -> None:
+    """And nothing else: not whether it was read from a file, nor how its tensors lie in memory."""
+    write(STATE, tmp_path)
+    turned = {
+        name: value.T.contiguous().T if value.dim() > 1 else value.clone() for name, value in STATE.params.items()
+    }
+    assert read(State, tmp_path).sha256 == replace(STATE, params=turned).sha256 == STATE.sha256
+    others = [
+        replace(STATE, round=4),
+        replace(STATE, params={**STATE.params, "w": torch.tensor([1.0, 2.5])}),
+        replace(STATE, memory={"control": {"w": torch.ones(2)}}),
+        replace(STATE, memory={}),
+        replace(STATE, counted={"a": 3}),
+        replace(STATE, watched=(0.5,)),
+        replace(STATE, done=True),
+    ]
+    assert len({STATE.sha256, *(other.sha256 for other in others)}) == len(others) + 1
+
+
+def test_an_origin_asks_for_a_sha256_only_where_the_state_is_not_the_very_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    origin = Origin(step="round_004/a/fit", start=STATE)
+    assert not origin.began_with(None)
+    equal, other = replace(STATE), replace(STATE, round=4)
+    assert origin.began_with(equal)
+    assert not origin.began_with(other)
+    fresh = replace(STATE)
+    monkeypatch.setattr(messages, "digest", lambda tensors: pytest.fail("tensors were hashed"))
+    assert Origin(step="round_004/a/fit", start=fresh).began_with(fresh)
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        {"origin": {"step": "s", "state": "", "bundle": ""}},
+        {"sha256": "0"},
+        {"origin": {"step": 1, "state": "", "bundle": ""}, "sha256": None},
+        {"origin": {"step": "s", "state": ""}, "sha256": None},
+        {"origin": "s", "sha256": None},
+        {"origin": None, "sha256": None},
+    ],
+)
+def test_a_manifest_of_another_form_is_refused(folder: Path, manifest: dict[str, Any]) -> None:
+    write(replace(UPDATE, origin=Origin(step="s")), folder)
+    meta = json.loads((folder / "meta.json").read_text())
+    whole = meta.pop("sha256")
+    del meta["origin"]
+    if "sha256" in manifest:
+        manifest = {**manifest, "sha256": manifest["sha256"] or whole}
+    (folder / "meta.json").write_text(json.dumps({**meta, **manifest}))
+    with pytest.raises(MessageError, match=r"is not a update|was changed or damaged"):
+        read(Update, folder)
 
 
 @pytest.fixture

@@ -426,8 +426,52 @@ def test_an_update_of_another_silo(aggregate_ready: tuple[Folders, Step], capsys
     shutil.copytree(birch, ash)
     assert folders.run(step) == 1
     assert only_line(capsys) == (
-        f"StepFailed: orchestrator, round 1, step 'aggregate': the update of ash: {ash} holds an update of 'birch'"
+        f"StepFailed: orchestrator, round 1, step 'aggregate': the update of ash: {ash} holds an update of 'birch': "
+        "swapped between silos"
     )
+
+
+def flip_a_bit(place: Path) -> None:
+    """Another number than the silo sent: finite, in place, and the file as long as before."""
+    file = place / TENSORS_FILE
+    data = bytearray(file.read_bytes())
+    data[-2] ^= 1
+    file.write_bytes(data)
+
+
+def without_manifest(place: Path) -> None:
+    """As an fl-kit before manifests wrote it."""
+    write(replace(read(Update, place), origin=None), place)
+
+
+def of_another(**changes: str) -> Any:
+    def change(place: Path) -> None:
+        update = read(Update, place)
+        assert update.origin is not None
+        write(replace(update, origin=replace(update.origin, **changes)), place)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (flip_a_bit, "was changed or damaged: its tensors' sha256 is not the one in its meta.json"),
+        (without_manifest, "does not say which step made it"),
+        (of_another(step="round_002/ash/fit"), "stale or replayed, of another round. Let ash run round_001/ash/fit"),
+        (of_another(start="f" * 64), "it was made from the state ffffffffffff…, and round 1 began with "),
+        (of_another(bundle="e" * 64), "it was made under the bundle eeeeeeeeeeee…, and this run's is "),
+    ],
+)
+def test_an_update_whose_manifest_is_not_this_rounds(
+    aggregate_ready: tuple[Folders, Step], capsys: pytest.CaptureFixture[str], spoil: Any, expected: str
+) -> None:
+    folders, step = aggregate_ready
+    spoil(folders.folder(step.updates["ash"]))
+    assert folders.run(step) == 1
+    line = only_line(capsys)
+    assert line.startswith("StepFailed: orchestrator, round 1, step 'aggregate': the update of ash: ")
+    assert expected in line
 
 
 def test_a_truncated_update(aggregate_ready: tuple[Folders, Step], capsys: pytest.CaptureFixture[str]) -> None:
