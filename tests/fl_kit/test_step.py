@@ -711,7 +711,11 @@ def test_what_a_silo_sends_holds_no_rows(tmp_path: Path) -> None:
         assert folders.run(step) == 0
         sent = folders.folder(f"{step.id}:update")
         assert sorted(path.name for path in sent.iterdir()) == sorted([META_FILE, TENSORS_FILE])
-        assert json.loads((sent / META_FILE).read_text()).keys() == {"format", "kind", "weight", "silo", "bytes"}
+        meta = json.loads((sent / META_FILE).read_text())
+        assert meta.keys() == {"format", "kind", "weight", "silo", "bytes", "origin", "sha256"}
+        assert meta["origin"] == {
+            "step": step.id, "state": folders.state(0).sha256, "bundle": folders.bundle.digest
+        }  # fmt: skip
         sizes[count] = (sent / TENSORS_FILE).stat().st_size
     assert sizes[5] == sizes[50]
 
