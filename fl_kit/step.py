@@ -7,8 +7,9 @@ The bundle is verified before the task's code runs. Where fl-kit itself comes fr
 wrote, check that first, with an fl-kit of your own (`fl_kit.bundle.verify`): nothing can vouch for itself.
 
 A step of the orchestrator takes its updates as `--input update/cleveland=FOLDER`; where the job has a quorum, a
-folder that holds no update stands for a silo that is left out. Figures are written to the new file named by
-`--events`, one JSON object a line; `--report` tells them to the MLflow run that AzureML's variables name.
+folder that holds no update stands for a silo that is left out. Figures, and what the step's seconds went into, are
+written to the new file named by `--events`, one JSON object a line; `--report` tells the figures to the MLflow run that
+AzureML's variables name.
 
 A silo's memory is given by itself (`--input memory=…`), or as the folder of all that it kept (`--memories`), one
 folder a round: then the step takes that of the last round in which the silo's update counted.
@@ -31,6 +32,7 @@ from fl_kit.messages import Memory, State, Update, complete, read, write
 from fl_kit.plan import ORCHESTRATOR, Plan, Step, describe_outputs, round_name
 from fl_kit.protocols import Emit
 from fl_kit.reporting import Reporter
+from fl_kit.spent import Meter, timed
 from fl_kit.untold import Report, read_untold, write_untold
 from fl_kit.workbench import Workbench
 
@@ -68,15 +70,19 @@ def run(options: argparse.Namespace) -> None:
     log = EventLog(options.events) if options.events and first else EventLog()
     told: list[Event] = []
     done: Step | None = None
+    meter = Meter()
     say = partial(print, flush=True) if options.report else silent
     say(f"{step.id}, bundle {bundle.digest}")
     say(f"reads {', '.join(step.inputs) or 'nothing'}; writes {describe_outputs(step) or 'nothing'}")
     try:
         bench = Workbench(job.task, seed=job.seed, device=job.device, bundle=bundle.digest)
-        found = attempts(job, step, inputs, options, bench, log.append)
-        keep(found if first else {}, outputs)
+        with meter.working():
+            found = attempts(job, step, inputs, options, bench, log.append, meter)
+        with meter.transferring():
+            keep(found if first else {}, outputs)
+        log.append(timed(meter.spent, round=step.round, party=step.party))
         done = step
-        say("done")
+        say(f"done: {meter.spent.compute:.2f} s of computing, {meter.spent.transfer:.2f} s of reading and writing")
     except StepFailed:
         raise
     except FlKitError as error:
@@ -140,12 +146,18 @@ def leave_to_the_next(state: str, reports: Iterable[Report]) -> None:
 
 
 def attempts(
-    job: Job, step: Step, inputs: Mapping[str, str], options: argparse.Namespace, bench: Workbench, emit: Emit
+    job: Job,
+    step: Step,
+    inputs: Mapping[str, str],
+    options: argparse.Namespace,
+    bench: Workbench,
+    emit: Emit,
+    meter: Meter,
 ) -> Outputs:
     """The step's outputs; a silo's step that fails is tried again as often as the job says, if it is asked for."""
     for left in range(job.retries if options.retry and step.party != ORCHESTRATOR else 0, -1, -1):
         try:
-            return run_step(job, step, messages(job, step, inputs, options, emit), bench, emit=emit)
+            return run_step(job, step, messages(job, step, inputs, options, emit, meter), bench, emit=emit)
         except StepFailed as failure:
             emit(failed(failure))
             if not left:
@@ -162,15 +174,18 @@ def keep(found: Outputs, outputs: Mapping[str, str]) -> None:
             raise MessageError(f"output {name} cannot be written to {outputs[name]}: {error.strerror}") from error
 
 
-def messages(job: Job, step: Step, inputs: Mapping[str, str], options: argparse.Namespace, emit: Emit) -> Inputs:
+def messages(
+    job: Job, step: Step, inputs: Mapping[str, str], options: argparse.Namespace, emit: Emit, meter: Meter
+) -> Inputs:
     """The step's inputs, read from their folders; updates one by one, as they are asked for."""
-    found: dict[str, object] = {"data": options.data, "updates": updates(job, step, inputs, emit)}
-    if "state" in step.inputs:
-        found["state"] = state = read(State, inputs["state"])
-    if "memory" in inputs:
-        found["memory"] = read(Memory, inputs["memory"])
-    elif "memory" in step.inputs and step.party in state.counted:
-        found["memory"] = read(Memory, newest(Path(options.memories), state.counted[step.party]))
+    found: dict[str, object] = {"data": options.data, "updates": updates(job, step, inputs, emit, meter)}
+    with meter.transferring():
+        if "state" in step.inputs:
+            found["state"] = state = read(State, inputs["state"])
+        if "memory" in inputs:
+            found["memory"] = read(Memory, inputs["memory"])
+        elif "memory" in step.inputs and step.party in state.counted:
+            found["memory"] = read(Memory, newest(Path(options.memories), state.counted[step.party]))
     return found
 
 
@@ -180,7 +195,7 @@ def newest(memories: Path, round: int) -> Path:
     return again[max(again)] if again else memories / round_name(round)
 
 
-def updates(job: Job, step: Step, inputs: Mapping[str, str], emit: Emit) -> Iterator[Update]:
+def updates(job: Job, step: Step, inputs: Mapping[str, str], emit: Emit, meter: Meter) -> Iterator[Update]:
     """The silos' updates, one by one; where the job has a quorum, a silo without a good one is left out."""
     for silo in step.updates:
         folder = inputs.get(f"update/{silo}", "")
@@ -188,7 +203,8 @@ def updates(job: Job, step: Step, inputs: Mapping[str, str], emit: Emit) -> Iter
             emit(left_out(silo, step.round, "it delivered no update"))
             continue
         try:
-            update = read(Update, folder)
+            with meter.transferring():
+                update = read(Update, folder)
             if update.silo != silo:
                 raise MessageError(f"{folder} holds an update of {update.silo!r}: swapped between silos")
             if update.origin is None:

@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterator
 
 from fl_kit.door import failed, left_out
 from fl_kit.errors import StepFailed
-from fl_kit.events import ROUND_COMPLETED, ROUND_STARTED, Event, now
+from fl_kit.events import ROUND_COMPLETED, ROUND_STARTED, STEP_TIMED, Event, now
 from fl_kit.execute import Inputs, Outputs
 from fl_kit.job import Job
 from fl_kit.messages import Memory, State, Update
 from fl_kit.plan import ORCHESTRATOR, Plan, Step
 from fl_kit.protocols import Emit
 from fl_kit.silo import Federation
+from fl_kit.spent import Spent
 from fl_kit.store import Store
 from sim.saver import Saver, stopwatch
 
@@ -44,6 +45,8 @@ class Engine:
         self.check = check
         self.state: State | None = None
         self.memories: dict[str, Memory] = {}
+        self._spent = Spent()
+        self._spent_in: dict[int, Spent] = {}
 
     def run(self) -> None:
         """Run what the store does not hold yet; raises what made a step fail."""
@@ -66,6 +69,7 @@ class Engine:
         """One step of the orchestrator, and the silos' steps that it waits for."""
         self._tell(ROUND_STARTED, self.state.round if self.state and self.state.done else step.round)
         seconds = stopwatch()
+        self._spent = Spent()
         fresh: dict[str, Memory] = {}
         try:
             outputs = self._run(step, {"state": self.state, "updates": self._deliver(step, fresh)})
@@ -79,6 +83,7 @@ class Engine:
             counted = [silo for silo, round in state.counted.items() if round == state.round]
             # what a silo learnt in a round that does not count is forgotten, as its update is
             self.memories.update({silo: kept for silo, kept in fresh.items() if silo in counted})
+            self._spent_in[state.round] = self._spent
             saver.save(state, dict(self.memories), seconds())
 
     def _deliver(self, step: Step, fresh: dict[str, Memory]) -> Iterator[Update]:
@@ -116,11 +121,24 @@ class Engine:
 
     def _run(self, step: Step, inputs: dict[str, object]) -> dict[str, object]:
         self.check()
-        return dict(self.runner(step, inputs, self.emit, self.check))
+        seconds, others, told = stopwatch(), self._spent, Spent()
+
+        def hear(event: Event) -> None:
+            nonlocal told
+            if event.name == STEP_TIMED:
+                told += Spent(**event.value)  # type: ignore[arg-type]  # a step of fl-kit's own says it
+            else:
+                self.emit(event)
+
+        try:
+            return dict(self.runner(step, inputs, hear, self.check))
+        finally:  # what has said nothing of itself ran here, and so did the steps that it waited for
+            own = seconds() - (self._spent.total - others.total)
+            self._spent += told if told.total else Spent(compute=own)
 
     def _tell(self, name: str, round: int) -> None:
         self.emit(Event(time=now(), round=round, party=ORCHESTRATOR, name=name))
 
     def _saved(self, round: int, seconds: float) -> None:
-        value = {"seconds": seconds}
+        value = self._spent_in.pop(round).of(seconds)
         self.emit(Event(time=now(), round=round, party=ORCHESTRATOR, name=ROUND_COMPLETED, value=value))

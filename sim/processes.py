@@ -19,6 +19,7 @@ from fl_kit.messages import Memory, Message, State, Update, complete, read, writ
 from fl_kit.plan import ORCHESTRATOR, Plan, Step, step_folder
 from fl_kit.protocols import Emit
 from fl_kit.silo import Federation
+from fl_kit.spent import Meter, timed
 from fl_kit.store import FolderStore
 from fl_kit.workbench import choose_device
 from sim.in_process import environment, new_id
@@ -121,10 +122,14 @@ class StepProcess:
                 emit(event)
         if code != 0:
             raise failure(step, told, complaint)
+        meter = Meter()
         try:
-            return {name: read_output(name, place) for name, place in places.items()}
+            with meter.transferring():
+                return {name: read_output(name, place) for name, place in places.items()}
         except MessageError as error:
             raise StepFailed(str(error), op=step.op, silo=step.party, round=step.round, kind="MessageError") from error
+        finally:
+            emit(timed(meter.spent, round=step.round, party=step.party))
 
     def _inputs(self, step: Step, inputs: Inputs) -> Iterator[tuple[str, Path]]:
         """Name and folder of each input but the data; what a resumed run has only in its store is written first."""

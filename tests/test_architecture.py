@@ -11,7 +11,7 @@ import pytest
 ROWS = {
     0: "errors files grid table shown_frame tensor_table readable picture randomness tensors events yaml_lines entries "
     "schedules party_forms archive",
-    1: "messages participation silo silo_facts plan source components metrics task model_state given_weights "
+    1: "messages participation silo silo_facts plan source components metrics task model_state given_weights spent "
     "batches protocols chart",
     2: "compositions local optimizers standardize stopping strategies aggregators transforms privacy vertical",
     3: "store channel tracking job review bundle workbench context "

@@ -189,7 +189,9 @@ class Fold:
                 self._facts["message"] = str(event.value)
 
     def _time(self, event: Event, value: dict[str, Any]) -> None:
-        if "seconds" in value and event.round:  # what comes before round 1 takes no time of a round's
+        if not event.round:  # what comes before round 1 takes no time of a round's
+            return
+        if "seconds" in value:
             self._seconds.append(float(value["seconds"]))
         for name in (name for name in PARTS if name in value):
             self._split.setdefault(name, []).append(float(value[name]))

@@ -4,6 +4,9 @@ import math
 
 from fl_kit.chart.curves import Curves, best, latest
 
+WORTH_TELLING = 0.05
+"""The share of a round that goes into something else than compute, from which on its seconds are told apart."""
+
 
 def figure(value: float) -> str:
     """A value with three significant digits.
@@ -72,10 +75,17 @@ def figures(curves: Curves, metrics: tuple[str, ...]) -> list[str]:
 def time_line(curves: Curves, now: float) -> list[str]:
     if curves.ended:
         return [duration(sum(curves.seconds))] if curves.seconds else []
-    split = ", ".join(f"{name} {duration(spent)}" for name, spent in curves.split.items())
-    pace = [f"{duration(curves.pace)}/round" + (f" ({split})" if split else "")] if curves.seconds else []
+    pace = [f"{duration(curves.pace)}/round{split_words(curves)}"] if curves.seconds else []
     left = remaining(curves, now)
     return pace if math.isnan(left) else [*pace, f"about {duration(max(left, 1))} left"]
+
+
+def split_words(curves: Curves) -> str:
+    """What a round's seconds go into, unless nearly all of them are compute."""
+    other = sum(spent for name, spent in curves.split.items() if name != "compute")
+    if not curves.split or other < WORTH_TELLING * curves.pace:
+        return ""
+    return " (" + ", ".join(f"{name} {duration(spent)}" for name, spent in curves.split.items()) + ")"
 
 
 def progress_line(curves: Curves, metrics: tuple[str, ...], now: float) -> str:

@@ -146,6 +146,20 @@ def test_events_tell_the_beginning_and_the_end_and_can_be_read_on(ran):
     assert ran.first.events(after=len(events) - 2) == events[-2:]
 
 
+def test_each_simulated_round_says_what_its_seconds_went_into(ran):
+    if isinstance(ran.backend, LocalAzureML):
+        pytest.skip("on AzureML each step says it in its own log: nobody else may see a silo's times")
+    rounds = [event for event in ran.first.events() if event.name == "round/completed" and event.round > 0]
+    assert len(rounds) == 2
+    for value in (event.value for event in rounds):
+        assert value["compute"] > 0
+        assert min(value["wait"], value["transfer"]) >= 0
+        # a silo's seconds lie within those of the orchestrator's step that waits for it, and count once
+        assert value["compute"] + value["wait"] + value["transfer"] == pytest.approx(value["seconds"], abs=1e-3)
+        assert (value["transfer"] > 0) == (not isinstance(ran.backend, InProcess))  # messages there are passed by hand
+    assert not any(event.name == "step/timed" for event in ran.first.events())
+
+
 def test_each_state_can_be_had(ran):
     assert [ran.first.state(r).round for r in range(3)] == [0, 1, 2]
     assert ran.first.state().round == 2

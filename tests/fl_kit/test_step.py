@@ -19,7 +19,7 @@ from fl_kit import FedAvg, Federation, FedProx, Job, Scaffold
 from fl_kit import step as command
 from fl_kit.bundle import write_bundle
 from fl_kit.errors import LocalityError
-from fl_kit.events import SILO_LEFT_OUT, STEP_FAILED, Event, EventLog
+from fl_kit.events import SILO_LEFT_OUT, STEP_FAILED, STEP_TIMED, Event, EventLog
 from fl_kit.history import history
 from fl_kit.messages import META_FILE, TENSORS_FILE, Memory, State, Update, read, write
 from fl_kit.plan import ORCHESTRATOR, Plan, Step, step_id
@@ -776,8 +776,10 @@ def test_a_silos_step_is_tried_again_as_often_as_the_job_says(
     folders = Folders(job(source, FedAvg(), rounds=1, retries=1), federation, tmp_path / "run")
     step = folders.run_until("round_001/ash/fit")
     assert command.main([*folders.arguments(step), "--retry"]) == 0
-    (event,) = EventLog.load(folders.events_file(step)).read()
-    assert (event.name, event.party) == (STEP_FAILED, "ash")
+    failure, timed = EventLog.load(folders.events_file(step)).read()
+    assert (failure.name, failure.party) == (STEP_FAILED, "ash")
+    assert (timed.name, timed.party) == (STEP_TIMED, "ash")
+    assert min(timed.value["compute"], timed.value["transfer"]) > 0  # type: ignore[call-overload,index]
     other = folders.plan.by_id["round_001/birch/fit"]
     assert folders.run(other) == 1
     assert "the disk is not there yet" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -137,6 +138,10 @@ def test_where_the_seconds_of_a_round_went() -> None:
     scene = picture(Fold([*story(until=0), done]).curves())
     assert any("2.0 s/round (compute 1.4 s, wait 0.50 s, transfer 0.10 s)" in text for text in texts(scene))
     assert not any("compute" in text for text in texts(drawn(Look(), until=2)))
+    nearly_all = replace(done, value={"seconds": 2.0, "compute": 1.91, "wait": 0.08, "transfer": 0.01})
+    assert not any("compute" in text for text in texts(picture(Fold([*story(until=0), nearly_all]).curves())))
+    start = replace(done, round=0)
+    assert Fold([start]).curves().split == {}
 
 
 @pytest.mark.parametrize("until", range(0, 21, 2))
