@@ -18,7 +18,7 @@ MOST = 40
 LONG = 40
 """Characters from which on a column of words is broken into lines where the page is narrow."""
 PERCENTAGE = re.compile(r"[+\-−]?[\d,.]+\s?%")
-PADDING = "padding:2px 10px"
+CELL = "padding:2px 10px;vertical-align:top"
 
 
 def show(cell: Cell, decimals: int = 4) -> str:
@@ -74,9 +74,10 @@ class Table:
         head = f"<thead><tr>{heading}</tr></thead>" if self._has_heading() else ""
         body = "".join(f"<tr>{self._row(row, styles)}</tr>" for row in shown)
         title = f"<div><b>{safe(self.title)}</b></div>" if self.title else ""
-        note = f"<div>{safe(self.note)}</div>" if self.note else ""
-        table = f'<div style="overflow-x:auto"><table>{head}<tbody>{body}</tbody></table></div>' if head or body else ""
-        return f"{title}{table}{note}"
+        note = f'<div style="padding-top:4px">{safe(self.note)}</div>' if self.note else ""
+        table = f'<table style="margin:0">{head}<tbody>{body}</tbody></table>'
+        scrolled = f'<div style="overflow-x:auto">{table}</div>' if body else ""
+        return f'<div style="margin-bottom:10px">{title}{scrolled}{note}</div>'
 
     def shown(self, *, every: bool = False) -> list[list[str]]:
         """Every cell as text; a column's floats have as many decimals each, four digits for the largest.
@@ -104,10 +105,10 @@ class Table:
 
     def _style(self, column: int, shown: Sequence[Sequence[str]]) -> str:
         if self._numbers[column]:
-            return f"text-align:right;{PADDING};white-space:nowrap;font-variant-numeric:tabular-nums"
+            return f"text-align:right;{CELL};white-space:nowrap;font-variant-numeric:tabular-nums"
         if max((len(row[column]) for row in shown), default=0) <= LONG:
-            return f"text-align:left;{PADDING};white-space:nowrap"
-        return f"text-align:left;{PADDING};white-space:pre-line;min-width:14em;overflow-wrap:anywhere"
+            return f"text-align:left;{CELL};white-space:nowrap"
+        return f"text-align:left;{CELL};white-space:pre-line;min-width:14em;overflow-wrap:anywhere"
 
     def _has_heading(self) -> bool:
         return any(self.columns)

@@ -17,4 +17,5 @@ def tensor_table(title: str, groups: Mapping[str, Tensors]) -> Table:
         for name, value in named.items()
     ]
     total = sum(math.prod(value.shape) for value in named.values())
-    return Table(columns=["tensor", "shape", "type", "norm"], rows=rows, title=f"{title}: {total:,} numbers")
+    numbers = "number" if total == 1 else "numbers"
+    return Table(columns=["tensor", "shape", "type", "norm"], rows=rows, title=f"{title}: {total:,} {numbers}")

@@ -34,7 +34,7 @@ def test_a_silo_shows_what_is_set_and_no_variable_s_value() -> None:
         "Silo ash\ndata       data/ash\ncompute    ash-cpu\nvariables  TOKEN\ntags       ward: A"
     )
     assert repr(Orchestrator()) == "Orchestrator()"
-    assert Orchestrator()._repr_html_() == "<div><b>Orchestrator</b></div>"
+    assert Orchestrator()._repr_html_() == '<div style="margin-bottom:10px"><div><b>Orchestrator</b></div></div>'
     assert repr((silo,)).startswith("(Silo(name='ash'")
 
 
