@@ -114,7 +114,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *HOMES})
+    return sorted([*HOMES, "__version__"])
 
 
 def load_ipython_extension(shell: Any) -> None:

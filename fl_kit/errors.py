@@ -27,6 +27,12 @@ class FlKitError(Exception):
 
     `detail` is the traceback of the user's own code, where that raised; a notebook shows it above the one
     clear line, and none of fl-kit's own frames.
+
+    >>> try:
+    ...     federation.select(["alpa"])
+    ... except FlKitError as error:
+    ...     print(error)
+    there is no silo 'alpa'; did you mean 'alpha'?...
     """
 
     detail: str = ""

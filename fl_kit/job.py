@@ -79,6 +79,16 @@ class Job(Shown):
 
     Raises TaskError for a task that breaks its contract, IncompatibleError for pieces that exclude one
     another or a setting out of its range.
+
+    >>> job = Job(task=heart, strategy=FedProx(mu=0.1, lr=0.1), rounds=20, min_silos=3, seed=7)
+    >>> job
+    Job: heart by FedProx, 20 rounds
+    task       heart.py, sha256 ...
+    strategy   FedProx(mu=0.1)
+    rounds     20
+    min_silos  3
+    seed       7
+    >>> run = job.run(federation, on=InProcess(folder=None)).wait()
     """
 
     task: Any

@@ -43,6 +43,9 @@ class Update(Shown):
     metrics  sums of each metric, float64; their formula is applied after adding them up
     silo     who sent it; set at the silo's door
     origin   which step made it, from which state, under which bundle; set at the silo's door. None for one made by hand
+
+    >>> [update.silo for update in run.updates(3)]
+    ['alpha', 'bravo', 'charlie', 'delta']
     """
 
     delta: Tensors
@@ -69,6 +72,8 @@ class State(Shown):
     counted  silo → the last round in which its update counted: what it then kept is the memory that it goes on with
     watched  what the job's stop rule looks at: the federation's value of its metric, one a measured round
     done     whether the rule said that this is the last state; steps after it pass it on
+
+    >>> weights = run.state().params["weight"]
     """
 
     round: int
@@ -127,7 +132,10 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Memory(Shown):
-    """What a silo keeps for itself between rounds; it never leaves the silo."""
+    """What a silo keeps for itself between rounds; it never leaves the silo.
+
+    >>> memories = run.memories()  # empty where the strategy has silos keep nothing
+    """
 
     tensors: Groups = field(default_factory=dict)
 

@@ -66,6 +66,10 @@ class Plan(Shown):
     """Steps in an order in which they can run.
 
     Built by a strategy; `check` is called on construction by whoever reads one from elsewhere.
+
+    >>> plan = job.plan(federation)
+    >>> plan.by_id["round_001/alpha/fit"].inputs["data"]
+    'data:alpha'
     """
 
     steps: tuple[Step, ...]

@@ -16,6 +16,10 @@ class Review(Shown):
     """Which party will run which step, reading and writing what, under which source.
 
     `print(review.source)` is what will run on the data; its sha256 is in the table's note.
+
+    >>> review = job.review(federation)
+    >>> [step.id for step in review.steps("alpha")]
+    ['round_001/alpha/fit', 'round_002/alpha/fit', 'round_003/alpha/fit', 'round_003/alpha/evaluate']
     """
 
     plan: Plan

@@ -26,6 +26,11 @@ class RunHandle(Shown, ABC):
     `_error`, then `_ended`.
 
     tracker  its mirror in MLflow, if `job.run` was given `track`
+
+    >>> run = job.run(federation, on=InProcess(folder=None)).wait()
+    >>> run.status, run.rounds_done
+    ('completed', 3)
+    >>> final = run.history().query("party == 'global' and round == 3")
     """
 
     def __init__(self, *, run_id: str, job: Job, plan: Plan, federation: Federation) -> None:

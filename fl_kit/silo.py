@@ -121,7 +121,11 @@ class Silo(Party):
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Orchestrator(Party):
-    """The party that aggregates: a compute and a datastore; it never reads a silo's data. See Party."""
+    """The party that aggregates: a compute and a datastore; it never reads a silo's data. See Party.
+
+    >>> Orchestrator(compute="hub", datastore="hub_store")
+    Orchestrator(compute='hub', datastore='hub_store')
+    """
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -131,6 +135,13 @@ class Federation(Shown):
     Sorted, because updates are summed in silo order: the order of listing must not change the bits.
 
     Raises FederationError for no silos, or two of one name (case is ignored, as some file systems do).
+
+    >>> Federation(silos=(Silo(name="ash", data="data/ash"), Silo(name="birch", data="data/birch")))
+    Federation of 2 silos
+    silo   data
+    ─────  ──────────
+    ash    data/ash
+    birch  data/birch
     """
 
     silos: tuple[Silo, ...]

@@ -16,6 +16,10 @@ class SiloFacts:
     reason  why it cannot take part, in words; empty if it can
     seen    when it last answered, as text; empty where unknown
     price   what one round in it costs, in the currency of whoever gives it, or None
+
+    >>> picker = SiloPicker(federation, facts={"alpha": SiloFacts(rows=1200), "bravo": SiloFacts(reason="no data yet")})
+    >>> picker.names
+    ('alpha', 'charlie', 'delta')
     """
 
     rows: int | None = None

@@ -43,6 +43,9 @@ class Task(Shown):
     The module that runs is always made from `source`, so what was reviewed is what runs.
 
     Raises TaskError for a module that breaks this contract.
+
+    >>> Task.load(heart).metrics["auc"]
+    AUC(...)
     """
 
     name: str

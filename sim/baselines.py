@@ -34,6 +34,10 @@ class Comparison(Shown):
     curves   way → the metric after each round, of the first seed
     seeds    the seeds that were run
     on       way → silo → one value per seed, on that silo's test rows alone; without the mean over silos
+
+    >>> comparison = compare(job, federation, seeds=(0, 1))  # doctest: +SKIP
+    >>> gain, half_width = comparison.gain("silo-only")
+    >>> figure = comparison.plot()  # doctest: +SKIP
     """
 
     metric: str
@@ -137,6 +141,9 @@ def compare(
     to disk. Simulation only: the centralised twin sees every silo's rows.
     Raises DataError for a metric that the task does not have, no seeds or one seed twice, a silo with the
     name of a way; IncompatibleError for a job whose gradient steps cannot be counted; whatever a run raises.
+
+    >>> print(compare(job, federation, seeds=(0,)).verdict)
+    Federated accuracy ... silo-only ...
     """
     metric = chosen_metric(job, metric)
     seeds = tuple(seeds)

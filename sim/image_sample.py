@@ -19,6 +19,9 @@ class ImageSample(Shown):
     images    (n, height, width) uint8, 0 to 255
     labels    (n,) uint8
     manifest  source, attribution, licence and sha256, as in manifest.json
+
+    >>> len(synthetic_cxr(rows=40).some(10))
+    10
     """
 
     name: str

@@ -25,6 +25,11 @@ def silo_facts(federation: Federation, job: Job, *, names: Mapping[str, str] | N
 
     A silo without a folder, or whose rows the task cannot read, gets the reason in place of rows: nothing that is
     wrong with a silo is raised.
+
+    >>> facts = silo_facts(federation, job)
+    >>> facts["alpha"].rows, facts["alpha"].status
+    (20, 'ready')
+    >>> picker = SiloPicker(federation, facts=facts)
     """
     bench = Workbench(job.task, seed=job.seed, device="cpu")
     return {silo.name: of_silo(silo, bench, names or {}) for silo in federation.silos}

@@ -41,6 +41,8 @@ class Processes:
     threads  torch threads of each step; the bits may depend on it
     margin   seconds beyond the job's deadline and grace, for a silo's step to start and to end; one that hangs is ended
              then
+
+    >>> run = job.run(federation, on=Processes()).wait()  # doctest: +SKIP
     """
 
     folder: str | Path = "runs"

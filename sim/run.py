@@ -35,6 +35,10 @@ class SimulatedRun(RunHandle):
     """A run of a simulation; see `fl_kit.protocols.Run`.
 
     folder   the run folder, or None if it is kept in memory only
+
+    >>> run = job.run(federation, on=InProcess(folder=None)).wait()
+    >>> run.state().round
+    3
     """
 
     def __init__(

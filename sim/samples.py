@@ -46,6 +46,10 @@ class Sample(Shown):
     name      as in `load(name)`
     frame     the rows of data.csv: numbers, but for the silo column and columns of text; a value not measured is NaN
     manifest  source, attribution, licence, sha256 and columns, as in manifest.json
+
+    >>> federation = load("penguins").federation()
+    >>> federation.names
+    ('biscoe', 'dream', 'torgersen')
     """
 
     name: str
@@ -157,7 +161,11 @@ class Sample(Shown):
 
 
 def available() -> tuple[str, ...]:
-    """The names that `load` knows, in alphabetical order."""
+    """The names that `load` knows, in alphabetical order.
+
+    >>> "penguins" in available()
+    True
+    """
     return tuple(sorted(entry.name for entry in home().iterdir() if (entry / MANIFEST).is_file()))
 
 
@@ -166,6 +174,9 @@ def load(name: str) -> Sample:
 
     Raises DataError for an unknown name, with the nearest one, and for a data.csv that is not the one
     that the manifest states.
+
+    >>> load("penguins").classes
+    {'0': 'Adelie', '1': 'Chinstrap', '2': 'Gentoo'}
     """
     import pandas as pd
 
@@ -184,6 +195,8 @@ def card_fraud(rows: int = 48_000, *, seed: int = 0) -> Sample:
 
     data_samples/card_fraud/DATA_CARD.md says what they are like, and what they are no evidence for.
     Raises DataError as `sim.card_fraud.payments` does.
+
+    >>> payments = card_fraud(rows=2000).frame
     """
     from sim.card_fraud import payments
 

@@ -36,6 +36,11 @@ class Skew(Shown):
     features the numeric ones of the columns
     shift    (silos, features): distance of the silo's values from those of all rows, see `wasserstein`; nan where
              a silo has no value
+
+    >>> found = skew(federation, "ill")
+    >>> found.shares.shape  # four silos, two classes
+    (4, 2)
+    >>> figure = found.plot()
     """
 
     label: str
@@ -157,6 +162,9 @@ def skew(
     each one's pixels are: brightness and contrast.
 
     Raises DataError, naming the silo, where a file or column is missing or no row has a label.
+
+    >>> print(skew(federation, "ill").headline)
+    JS ... · Gini ... · shift ...
     """
     found = {silo.name: read(silo, split) for silo in federation.silos}
     label = default_label(found) if label is None else label

@@ -35,6 +35,9 @@ def synthetic_cxr(rows: int = 2400, *, prevalence: float = 0.5, seed: int = 0) -
     prevalence  share of label 1, in (0, 1)
 
     The same arguments give the same pictures. Raises DataError for arguments out of range.
+
+    >>> synthetic_cxr(rows=40).images.shape
+    (40, 28, 28)
     """
     if not is_whole_number(rows) or rows < 2:
         raise DataError(f"rows must be a whole number from 2, not {rows!r}")

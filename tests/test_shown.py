@@ -1,116 +1,20 @@
 """Every public result reads well in a terminal and in a notebook: found by walking what public calls give back."""
 
-import dataclasses
-import inspect
 import re
-import typing
-from abc import ABC
-from collections.abc import Iterator
 from html.parser import HTMLParser
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
-from matplotlib.figure import Figure
-from torch import nn
 
 from fl_kit import Federation, Silo
 from fl_kit.grid import WIDTH
+from tests.public import ONE_LINE, public_results
 from tests.shown_objects import HOSTILE, every
 
-PUBLIC = (
-    "fl_kit",
-    "fl_kit.azureml",
-    "fl_kit.tracking",
-    "sim",
-    "sim.azureml",
-    "sim.samples:load images synthetic_cxr",
-    "sim.skew:skew",
-    "fl_kit.regression.trend:trend",
-)
-"""Modules whose `__all__` is public, or names of a module."""
-
-ONE_LINE = {
-    "Event": "a record of the log",
-    "Finding": "a row of Check",
-    "Lane": "a row of Race",
-    "Point": "a row of Trend",
-    "Step": "a row of Plan",
-    "SiloFacts": "written by hand, a row of SiloPicker",
-    "Fault": "a switch of the local workspace",
-    "Faults": "switches of the local workspace",
-    "WorkspaceState": "the local workspace's inside",
-    "LocalResult": "for who writes a strategy",
-    "LocalSettings": "for who writes a strategy",
-    "LossTerm": "for who writes a strategy",
-}
-"""Classes that public calls give back and that need no rich repr, and why."""
-
-GIVEN = {"pd": pd, "Figure": Figure, "nn": nn}
 RICH = ("_repr_html_", "_repr_mimebundle_", "_ipython_display_")
 FORBIDDEN = {"script", "style", "link", "iframe", "object", "embed", "img", "svg", "form", "input", "meta", "base"}
 NUMBER = re.compile(r"[+\-−]?[\d,]+(\.\d+)?( ?%)?|nan|–|…")
-
-
-def public_things() -> Iterator[Any]:
-    for entry in PUBLIC:
-        name, _, names = entry.partition(":")
-        module = import_module(name)
-        yield from (getattr(module, each) for each in (names.split() or module.__all__))
-
-
-def results(thing: Any, found: dict[type, str], why: str = "") -> dict[type, str]:
-    """Every class of ours that a public thing gives back, and what those give back in turn → what gives it."""
-    if typing.get_origin(thing):
-        for argument in typing.get_args(thing):
-            results(argument, found, why)
-    elif inspect.isclass(thing) and thing.__module__.split(".")[0] in ("fl_kit", "sim") and thing not in found:
-        found[thing] = why
-        for name, kind in given_back(thing):
-            results(kind, found, f"{thing.__name__}.{name}")
-    return found
-
-
-def given_back(kind: type) -> Iterator[tuple[str, Any]]:
-    """What a class's public methods, properties and fields give."""
-    for name in dir(kind):
-        if not name.startswith("_") or name == "__getitem__":
-            yield name, returned(inspect.getattr_static(kind, name))
-    if dataclasses.is_dataclass(kind):
-        hints = hints_of(kind)
-        yield from ((f.name, hints.get(f.name)) for f in dataclasses.fields(kind) if not f.name.startswith("_"))
-
-
-def returned(member: Any) -> Any:
-    """What a function, method or property gives, by its annotation."""
-    found = getattr(member, "fget", None) or getattr(member, "__func__", None) or getattr(member, "func", None)
-    call = found or member
-    return hints_of(call).get("return") if inspect.isfunction(call) else None
-
-
-def hints_of(thing: Any) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(thing, localns=GIVEN)
-    except NameError:  # a name that is only imported for the type checker, and none of ours
-        return {}
-
-
-def is_result(kind: type) -> bool:
-    abstract = inspect.isabstract(kind) or getattr(kind, "_is_protocol", False) or ABC in kind.__bases__
-    return not (abstract or issubclass(kind, BaseException))
-
-
-def public_results() -> dict[type, str]:
-    found: dict[type, str] = {}
-    for thing in public_things():
-        if inspect.isclass(thing):
-            for name, kind in given_back(thing):
-                results(kind, found, f"{thing.__name__}.{name}")
-        else:
-            results(returned(thing), found, getattr(thing, "__name__", "?"))
-    return {kind: why for kind, why in found.items() if is_result(kind)}
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +33,7 @@ def test_the_walk_finds_what_people_work_with() -> None:
 def test_every_public_result_has_a_text_of_its_own_and_a_rich_one() -> None:
     plain = [
         f"{kind.__module__}.{kind.__name__}, which {why} gives: let it be a fl_kit.table.Shown with a table(), "
-        "@dataclass(…, repr=False) if it is a dataclass; or, if one line says it all, name it in ONE_LINE of this file"
+        "@dataclass(…, repr=False) if it is one; or, if one line says it all, name it in ONE_LINE of tests/public.py"
         for kind, why in public_results().items()
         if kind.__name__ not in ONE_LINE
         and (kind.__repr__ is object.__repr__ or not any(hasattr(kind, name) for name in RICH))

@@ -32,6 +32,8 @@ class Bulyan(Robust):
     widened by its width at either end: what is averaged lies no farther from the median than an honest value does.
     Where most silos are bad they are most of the chosen, and move it anywhere. Raises IncompatibleError for a setting
     out of its range, QuorumLost where fewer updates arrive.
+
+    >>> job = Job(task=heart, strategy=FedAvg(lr=0.1), aggregator=Bulyan(bad=1), rounds=20)
     """
 
     bad: int = 1

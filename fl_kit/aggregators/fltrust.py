@@ -31,6 +31,8 @@ class FLTrust(Robust):
     Breakdown: any number of the other silos may be bad, the result is no longer than delta_0 and never points against
     it; the trusted silo alone moves it anywhere. Raises IncompatibleError if there is no such silo, or if it might
     not be drawn for a round; QuorumLost in a round in which it does not deliver.
+
+    >>> job = Job(task=heart, strategy=FedAvg(lr=0.1), aggregator=FLTrust(trusted="alpha"), rounds=20)
     """
 
     trusted: str

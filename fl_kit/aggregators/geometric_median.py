@@ -33,6 +33,8 @@ class GeometricMedian(Robust):
     Breakdown point ½: with a share a < ½ of the weight bad, z is no farther than 2r·(1 − a)/(1 − 2a) from any point
     that has all honest updates within r; half of the weight moves z anywhere. Raises IncompatibleError for a setting
     out of its range.
+
+    >>> job = Job(task=heart, strategy=FedAvg(lr=0.1), aggregator=GeometricMedian(), rounds=20)
     """
 
     smoothing: float = 1e-6

@@ -31,6 +31,8 @@ class Krum(Robust):
     bad + 2 silos of 2·bad + 3 that send the same have only one another as their closest, score 0 and move it
     anywhere. The paper's proof ends at select = n − bad − 2. Raises IncompatibleError for a setting out of its range,
     QuorumLost where fewer updates arrive.
+
+    >>> job = Job(task=heart, strategy=FedAvg(lr=0.1), aggregator=Krum(bad=1, select=3), rounds=20)
     """
 
     bad: int = 1

@@ -19,6 +19,8 @@ class Mean:
 
     Breakdown point 0: a single silo can move it anywhere. Holds one model however many silos there are.
     Raises QuorumLost if no update arrives, or if all weights are zero.
+
+    >>> job = Job(task=heart, strategy=FedAvg(lr=0.1), aggregator=Mean(weighted=False), rounds=20)
     """
 
     weighted: bool = True

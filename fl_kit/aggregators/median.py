@@ -21,6 +21,8 @@ class Median(Robust):
 
     Breakdown point ½: with fewer than half of the silos bad, every coordinate stays within the honest ones' range;
     half of them move it anywhere. Not a mean: with honest silos of different data it favours what most of them have.
+
+    >>> job = Job(task=heart, strategy=FedAvg(lr=0.1), aggregator=Median(), rounds=20)
     """
 
     def __call__(self, updates: Iterable[Update], ctx: Context) -> Update:

@@ -27,6 +27,8 @@ class NormBounded(Robust):
     moves it by at most 2·bound/n. With None that holds for fewer than half bad, whose bound is then at most the
     largest honest norm; half of them set it as they like. It limits harm, it does not find liars: small lies in one
     direction add up round by round. Raises IncompatibleError for a bound out of its range.
+
+    >>> job = Job(task=heart, strategy=FedAvg(lr=0.1), aggregator=NormBounded(bound=1.0), rounds=20)
     """
 
     bound: float | None = None

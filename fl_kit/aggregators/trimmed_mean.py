@@ -29,6 +29,8 @@ class TrimmedMean(Robust):
 
     Breakdown point `trim`: with at most k bad silos every coordinate stays within the honest ones' range; k + 1
     move it anywhere. Raises IncompatibleError for a share out of its range.
+
+    >>> job = Job(task=heart, strategy=FedAvg(lr=0.1), aggregator=TrimmedMean(trim=0.25), rounds=20)
     """
 
     trim: float = 0.2

@@ -35,6 +35,9 @@ def federation_in(client: Any) -> Federation:
     client  an `azure.ai.ml.MLClient`
 
     Raises FederationError, saying what there is, if the workspace does not answer or no silo can be made out.
+
+    >>> federation = federation_in(client)  # doctest: +SKIP
+    >>> path = federation.save("federation.yaml")  # to be corrected  # doctest: +SKIP
     """
     from azure.core.exceptions import AzureError
 

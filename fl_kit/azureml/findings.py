@@ -54,6 +54,11 @@ class Check(Shown):
     """All findings, errors first; true if there is no error.
 
     looked_at  what was checked, in a few words
+
+    >>> found = check(job, federation, client)  # doctest: +SKIP
+    >>> found.require()  # raises if there is an error  # doctest: +SKIP
+    >>> bool(Check(findings=()))
+    True
     """
 
     findings: tuple[Finding, ...]

@@ -16,6 +16,8 @@ def silo_facts(federation: Federation, client: Any) -> dict[str, SiloFacts]:
 
     Rows and prices are what the silos' tags say: nobody here may read their data. Raises FederationError if the
     workspace does not answer.
+
+    >>> picker = SiloPicker(federation, facts=silo_facts(federation, client))  # doctest: +SKIP
     """
     facts = Facts.of(client, federation)
     reasons: dict[str, str] = {}

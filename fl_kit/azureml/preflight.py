@@ -53,6 +53,8 @@ def check(job: Job, federation: Federation, client: Any, *, rounds_per_pipeline:
     It asks the workspace about its computes and datastores, and about the data assets and environments that the
     federation names; nothing is changed there. What only shows when a step runs is not found: role assignments,
     quotas, networks, what is in an image. A workspace that does not answer is a finding as well.
+
+    >>> check(job, federation, client).require()  # doctest: +SKIP
     """
     facts, found = facts_of(client, federation)
     found += [*missing_places(federation), *shared_places(federation)]

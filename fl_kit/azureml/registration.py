@@ -40,6 +40,8 @@ def register(run: Run, client: Any, name: str, *, example: Any = None, weights_o
                   cannot trace
 
     Raises FlKitError for a run that goes on, a model that cannot be exported, or a workspace that refuses it.
+
+    >>> model = register(run, client, "heart-disease")  # doctest: +SKIP
     """
     if not NAME.fullmatch(name):
         raise FlKitError(f"model name {name!r} will not do: use letters, digits, '-', '_' and '.', at most 255")

@@ -43,6 +43,9 @@ class AzureMLRun(RunHandle):
     into several. Another kernel attaches to the same run by its id and sees the same events.
 
     folder   the run's folder on this machine: what was asked for, what was sent, and the states that were asked for
+
+    >>> run = AzureML(client).attach("20261124-071502-heart-3f9a1c07b2")  # doctest: +SKIP
+    >>> print(run.logs("alpha", round=3))  # doctest: +SKIP
     """
 
     def __init__(self, submissions: Submissions) -> None:

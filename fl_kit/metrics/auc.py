@@ -24,6 +24,10 @@ class AUC(ScoreHistogram):
 
     `error_bound` gives that for the sums at hand; it is reached when each bin ranks all of its positives
     on one side. With all scores in different bins the estimate is exact.
+
+    >>> auc = AUC()
+    >>> auc.value(auc.sums(torch.tensor([2.0, -1.0, 3.0, 0.0]), torch.tensor([1, 0, 1, 0])))
+    1.0
     """
 
     word = "auc"

@@ -24,6 +24,10 @@ class AveragePrecision(ScoreHistogram):
     That is the step rule Σ (R_k − R_{k−1}) P_k, without interpolation (as scikit-learn's average_precision_score), with
     the bins as thresholds; rows in one bin count as tied. `bounds` tells where the exact value of the same rows lies.
     With all scores in different bins the estimate is exact.
+
+    >>> precision = AveragePrecision()
+    >>> precision.value(precision.sums(torch.tensor([2.0, -1.0, 3.0, 0.0]), torch.tensor([1, 0, 1, 0])))
+    1.0
     """
 
     word = "average_precision"

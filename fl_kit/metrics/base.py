@@ -16,6 +16,11 @@ class Metric(Protocol):
 
     The federation's value is `value(Σ sums)`, which is the value on the pooled rows. Counts are whole
     numbers in float64, so they add without rounding up to 2**53.
+
+    >>> auc = AUC()
+    >>> halves = [auc.sums(torch.tensor(outputs), torch.tensor([0, 1])) for outputs in ([-1.0, 1.0], [-2.0, 3.0])]
+    >>> auc.value(halves[0] + halves[1])
+    1.0
     """
 
     @property
@@ -41,7 +46,11 @@ class Metric(Protocol):
 
 
 def ratio(sums: Tensor) -> float:
-    """`sums[0] / sums[1]`: the mean behind every (Σ value, count); nan for a count of 0 or no sums."""
+    """`sums[0] / sums[1]`: the mean behind every (Σ value, count); nan for a count of 0 or no sums.
+
+    >>> ratio(torch.tensor([1.0, 4.0]))
+    0.25
+    """
     if not sums.numel():
         return math.nan
     total, count = sums.tolist()

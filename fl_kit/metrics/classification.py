@@ -168,7 +168,12 @@ class Confusion:
 
 
 class Precision(Confusion):
-    """Of the rows predicted as a class, the share that is of it; see `Confusion` for settings and shapes."""
+    """Of the rows predicted as a class, the share that is of it; see `Confusion` for settings and shapes.
+
+    >>> precision = Precision()
+    >>> precision.value(precision.sums(torch.tensor([2.0, -1.0, 3.0]), torch.tensor([1, 0, 0])))
+    0.5
+    """
 
     word = "precision"
 
@@ -178,7 +183,12 @@ class Precision(Confusion):
 
 
 class Recall(Confusion):
-    """Of the rows of a class, the share predicted as it; see `Confusion` for settings and shapes."""
+    """Of the rows of a class, the share predicted as it; see `Confusion` for settings and shapes.
+
+    >>> recall = Recall()
+    >>> recall.value(recall.sums(torch.tensor([2.0, -1.0, 3.0]), torch.tensor([1, 0, 0])))
+    1.0
+    """
 
     word = "recall"
 
@@ -188,7 +198,12 @@ class Recall(Confusion):
 
 
 class F1(Confusion):
-    """The harmonic mean of precision and recall, 2·hits / (predicted + actual); see `Confusion`."""
+    """The harmonic mean of precision and recall, 2·hits / (predicted + actual); see `Confusion`.
+
+    >>> f1 = F1(average="macro")  # several classes, each counting alike
+    >>> f1.value(f1.sums(torch.eye(3), torch.tensor([0, 1, 2])))
+    1.0
+    """
 
     word = "f1"
 

@@ -29,7 +29,12 @@ def pairs(name: str, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True, kw_only=True)
 class MeanSquaredError:
-    """The mean of (output − target)² over all values; outputs and targets `(N,)`, `(N, 1)` or `(N, …)`."""
+    """The mean of (output − target)² over all values; outputs and targets `(N,)`, `(N, 1)` or `(N, …)`.
+
+    >>> error = MeanSquaredError()
+    >>> error.value(error.sums(torch.tensor([1.0, 4.0]), torch.tensor([1.0, 2.0])))
+    2.0
+    """
 
     better: ClassVar[Better] = "lower"
 
@@ -47,7 +52,12 @@ class MeanSquaredError:
 
 @dataclass(frozen=True, kw_only=True)
 class MeanAbsoluteError:
-    """The mean of |output − target| over all values; outputs and targets `(N,)`, `(N, 1)` or `(N, …)`."""
+    """The mean of |output − target| over all values; outputs and targets `(N,)`, `(N, 1)` or `(N, …)`.
+
+    >>> error = MeanAbsoluteError()
+    >>> error.value(error.sums(torch.tensor([1.0, 4.0]), torch.tensor([1.0, 2.0])))
+    1.0
+    """
 
     better: ClassVar[Better] = "lower"
 
@@ -79,6 +89,10 @@ class R2:
 
     Sums: n, Σ(y − center), Σ(y − center)², Σ(y − ŷ)². nan where the targets do not vary, and where a mean
     beyond 100,000 spreads from `center` left too few digits: then set `center`.
+
+    >>> r2 = R2()
+    >>> r2.value(r2.sums(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 2.0, 3.0])))
+    1.0
     """
 
     center: float = 0.0

@@ -41,6 +41,9 @@ def record_run(run: "Run", prefix: str = "") -> None:
     """Record the usual figures of a run: each metric of the federation's final model, and the rounds done.
 
     prefix  put before each name, to tell several runs of one notebook apart
+
+    >>> record_run(run)
+    recorded: accuracy ..., auc ..., loss ..., rounds 3
     """
     frame = run.history()
     last = frame[frame["party"] == "global"].sort_values("round").groupby("metric").last()

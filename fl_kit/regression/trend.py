@@ -32,7 +32,10 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Trend(Shown):
-    """One figure of one notebook over commits, the oldest first."""
+    """One figure of one notebook over commits, the oldest first.
+
+    >>> figure = trend("00_first_federation.ipynb", "auc", "full", "sqlite:///mlflow.db").plot()  # doctest: +SKIP
+    """
 
     notebook: str
     figure: str
@@ -87,7 +90,10 @@ def keep(outcomes: Sequence[Outcome], mode: str, uri: str, commit: str) -> None:
 
 
 def trend(notebook: str, figure: str, mode: str, uri: str) -> Trend:
-    """What MLflow knows of a figure; raises RegressionError, with the names there are, if that is nothing."""
+    """What MLflow knows of a figure; raises RegressionError, with the names there are, if that is nothing.
+
+    >>> found = trend("00_first_federation.ipynb", "auc", "full", "sqlite:///mlflow.db")  # doctest: +SKIP
+    """
     client = connect(uri)
     found = client.get_experiment_by_name(EXPERIMENT)
     runs = [] if found is None else pages(client, found.experiment_id)

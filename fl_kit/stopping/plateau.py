@@ -19,6 +19,8 @@ class Plateau:
     that it is then judged by flatters it.
 
     Raises IncompatibleError for a setting out of its range.
+
+    >>> job = Job(task=heart, strategy=FedAvg(lr=0.1), rounds=100, stop=Plateau(metric="auc", patience=5))
     """
 
     metric: str

@@ -15,6 +15,8 @@ class Target:
     value   what it must reach: at least, where higher is better, at most where lower is
 
     Raises IncompatibleError for a value that is no finite number.
+
+    >>> job = Job(task=heart, strategy=FedAvg(lr=0.1), rounds=100, stop=Target(metric="auc", value=0.9))
     """
 
     metric: str

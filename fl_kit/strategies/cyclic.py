@@ -29,6 +29,8 @@ class Cyclic(FedAvg):
     next, and the last one by all.
 
     server_lr and server_momentum are fixed: weights are handed on as they are.
+
+    >>> job = Job(task=heart, strategy=Cyclic(lr=0.1, steps=10), rounds=20)
     """
 
     needs_mean: ClassVar[bool] = True

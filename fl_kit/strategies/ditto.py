@@ -35,6 +35,8 @@ class Ditto(FedAvg):
     is kept is that of the global model, v_k's starts afresh each round. Figures come twice: of
     the global model by their names, of the personal models as `personal_<metric>`. A silo trains and holds one
     model more, and each round costs it twice the passes.
+
+    >>> job = Job(task=heart, strategy=Ditto(lam=0.1, lr=0.1), rounds=20)
     """
 
     lam: float = 0.1

@@ -14,6 +14,8 @@ class FedAdagrad(Adaptive):
         v ← v + delta²
 
     beta_1  0 as in the paper's experiments, though its algorithm allows momentum here too
+
+    >>> job = Job(task=heart, strategy=FedAdagrad(lr=0.1, server_lr=0.01), rounds=20)
     """
 
     beta_1: float = 0.0

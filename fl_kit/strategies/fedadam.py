@@ -16,6 +16,8 @@ class FedAdam(Adaptive):
         v ← beta_2·v + (1 − beta_2)·delta²
 
     beta_2  how much of v lives on, 0 ≤ beta_2 < 1; the paper's β_2
+
+    >>> job = Job(task=heart, strategy=FedAdam(lr=0.1, server_lr=0.01), rounds=20)
     """
 
     beta_2: float = 0.99

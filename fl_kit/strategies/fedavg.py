@@ -48,6 +48,8 @@ class FedAvg(LocalTraining):
                         kept
 
     Raises IncompatibleError for a setting out of its range.
+
+    >>> job = Job(task=heart, strategy=FedAvg(lr=0.1, epochs=2), rounds=20)
     """
 
     server_lr: float = 1.0

@@ -24,6 +24,8 @@ class FedBN(FedPer):
 
     layers  which layers are kept, as in FedPer. Default: every BatchNorm and InstanceNorm of the model. LayerNorm and
             GroupNorm have no statistics of the silo's data, and are shared unless they are named
+
+    >>> job = Job(task=scans, strategy=FedBN(lr=0.05), rounds=20)  # a model with BatchNorm
     """
 
     def usual(self, module: nn.Module) -> Iterator[str]:

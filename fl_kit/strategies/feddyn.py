@@ -39,6 +39,8 @@ class FedDyn(FedAvg):
 
     alpha  above 0; the paper used 0.001 to 0.1. Small: silos move freely and h/alpha does the work. Large: they
            stay close, and it becomes slow
+
+    >>> job = Job(task=heart, strategy=FedDyn(alpha=0.1, lr=0.1), rounds=20)
     """
 
     alpha: float = 0.1

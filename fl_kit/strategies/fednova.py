@@ -34,6 +34,8 @@ class FedNova(FedProx):
     refused. weight_decay is part of F_k. Drift remains: the minimum is exact as lr → 0 (see Scaffold, FedDyn).
 
     mu  strength of FedProx's penalty, 0 ≤ mu ≤ 1/lr; 0, the default, is none
+
+    >>> job = Job(task=heart, strategy=FedNova(lr=0.1, epochs=5), rounds=20)
     """
 
     mu: float = 0.0

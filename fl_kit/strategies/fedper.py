@@ -31,6 +31,8 @@ class FedPer(FedAvg):
     own_k is silo k's private memory. In the global state those layers keep their first values, with which a silo
     begins that has not trained yet: `run.state()` is no finished model, `run.personal(silo)` is that silo's own. A
     job refuses layers that the model has not, or that are all of it.
+
+    >>> job = Job(task=scans, strategy=FedPer(layers=("head",), lr=0.05), rounds=20)
     """
 
     layers: tuple[str, ...] = ()

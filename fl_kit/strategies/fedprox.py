@@ -19,6 +19,8 @@ class FedProx(FedAvg):
         h_k(w) = F_k(w) + mu/2 · ‖w − start‖²      so that      ∇h_k = ∇F_k + mu · (w − start)
 
     mu  strength of the penalty, at least 0; 0 is FedAvg to the bit
+
+    >>> job = Job(task=heart, strategy=FedProx(mu=0.1, lr=0.1, epochs=5), rounds=20)
     """
 
     mu: float = 0.01

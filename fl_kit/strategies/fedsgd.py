@@ -27,6 +27,8 @@ class FedSGD(FedAvg):
 
     epochs, steps, batch_size, shuffle and momentum are fixed: one step, of all rows, in their order. A momentum is
     server_momentum's.
+
+    >>> job = Job(task=heart, strategy=FedSGD(lr=0.5), rounds=20)
     """
 
     steps: int | None = 1

@@ -16,6 +16,8 @@ class FedYogi(Adaptive):
         v ← v − (1 − beta_2) · delta² · sign(v − delta²)
 
     beta_2  1 − beta_2 is the share of delta² by which v moves, 0 ≤ beta_2 < 1; the paper's β_2
+
+    >>> job = Job(task=heart, strategy=FedYogi(lr=0.1, server_lr=0.01), rounds=20)
     """
 
     beta_2: float = 0.99

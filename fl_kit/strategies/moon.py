@@ -38,6 +38,8 @@ class Moon(FedAvg):
     z_w and z_k are measured in evaluation mode and without gradients. In a silo's first round there is no earlier
     model and the term is left out, as it is a constant in the paper's code. The earlier model is the silo's private
     memory; a fit holds two models more, and each step costs two forward passes more.
+
+    >>> job = Job(task=scans, strategy=Moon(mu=1.0, layer="head", lr=0.05), rounds=20)
     """
 
     mu: float = 1.0

@@ -40,6 +40,8 @@ class QFedAvg(FedAvg):
 
     q  at least 0: 0 is FedAvg; larger makes the silos' losses more even, at some cost to their mean, and slower.
        The right one depends on the data: try 0.1, 1 and 5, and look at the worst silo
+
+    >>> job = Job(task=heart, strategy=QFedAvg(q=1.0, lr=0.1), rounds=20)
     """
 
     q: float = 1.0

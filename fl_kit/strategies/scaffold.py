@@ -34,6 +34,8 @@ class Scaffold(FedAvg):
     silo k as its private memory; the orchestrator keeps Σ n_k·c_k, so a silo that misses a round leaves c exact.
 
     Needs plain SGD: with momentum, (w − w_k)/(K·lr) is not the mean gradient.
+
+    >>> job = Job(task=heart, strategy=Scaffold(lr=0.1, epochs=5), rounds=20)
     """
 
     corrects_gradients: ClassVar[bool] = True

@@ -38,6 +38,10 @@ class Tracker(Shown):
     error     why the last delivery failed, or None if it arrived
     finished  whether all has arrived, the run's end too
     notes     what a reader of the mirror should know
+
+    >>> run = job.run(federation, on=InProcess(), track="sqlite:///mlflow.db")  # doctest: +SKIP
+    >>> run.tracker.wait().finished  # doctest: +SKIP
+    True
     """
 
     def __init__(self, run: Run, uri: str, experiment: str) -> None:
@@ -166,6 +170,8 @@ def mirror(run: Run, uri: str, *, experiment: str = EXPERIMENT) -> Tracker:
     dead: the run does not notice, and `push` delivers later.
 
     Raises TrackingError for a run that does not know its job, or a damaged tracking.json.
+
+    >>> tracker = mirror(run, "sqlite:///mlflow.db")  # doctest: +SKIP
     """
     return Tracker(run, uri, experiment).start()
 
@@ -178,6 +184,8 @@ def push(run: Run | str | Path, uri: str | None = None, *, experiment: str = EXP
 
     Pushing twice sends nothing twice. A mirror of the run that fails is stopped first. Raises TrackingError
     with the reason if the server does not take it, RunNotFound for what is no run folder.
+
+    >>> push("runs/20261124-071502-heart-3f9a1c", "https://mlflow.example.org")  # doctest: +SKIP
     """
     record = of_folder(Path(run)) if isinstance(run, str | Path) else of_run(run)
     for tracker in [tracker for tracker in _alive if tracker.run_id == record.id]:

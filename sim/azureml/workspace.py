@@ -52,6 +52,9 @@ class LocalWorkspace(Shown):
     unless its client is made with `enable_telemetry=False`, as `client` does.
 
     Raises WorkspaceError if a process serves the same folder already, or if the folder's workspace has other names.
+
+    >>> with LocalWorkspace.for_federation(federation) as ws:  # doctest: +SKIP
+    ...     run = job.run(ws.federation, on=AzureML(ws.client())).wait()
     """
 
     def __init__(self, root: str | Path = ROOT, **names: str) -> None:

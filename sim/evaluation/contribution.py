@@ -25,6 +25,9 @@ class Contribution(Shown):
     rounds  the rounds looked at
     values  silo → one value a round, positive where the metric is better with its update than without;
             nan where it did not take part
+
+    >>> found = contribution(run, rounds=[3])
+    >>> total = found.total("alpha")
     """
 
     metric: str
@@ -79,6 +82,10 @@ def contribution(run: SimulatedRun, *, metric: str | None = None, rounds: Iterab
 
     Raises DataError for a metric or round that is not there, or a round with one silo alone; StoreError for
     updates that were not kept.
+
+    >>> run = job.run(federation, on=InProcess(folder=None, keep_all=True, keep_updates=True)).wait()
+    >>> contribution(run, metric="loss").rounds
+    (1, 2, 3)
     """
     metric = chosen_metric(run.job, metric)
     asked = tuple(range(1, run.rounds_done + 1) if rounds is None else rounds)

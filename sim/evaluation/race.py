@@ -43,6 +43,10 @@ class Race(Shown):
     sign    1 where higher is better, −1 where lower is
     target  the value to reach
     lanes   name → the job's way, in the order of the jobs
+
+    >>> found = race({"FedAvg": job}, federation, target=0.6)
+    >>> found.lanes["FedAvg"].curve[-1] >= 0.6
+    True
     """
 
     metric: str
@@ -115,6 +119,10 @@ def race(jobs: Mapping[str, Job], federation: Federation, *, target: float, metr
 
     Every model is measured after every round on the test rows of all silos together; nothing is written to disk.
     Raises DataError for no jobs, or a metric that one of them has not; whatever a run raises.
+
+    >>> jobs = {"FedAvg": job, "FedProx": replace(job, strategy=FedProx(mu=0.1, lr=0.2))}
+    >>> print(race(jobs, federation, target=0.6).verdict)
+    To accuracy 0.6, ...
     """
     if not jobs:
         raise DataError("race() needs at least one job")

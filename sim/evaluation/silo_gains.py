@@ -19,6 +19,10 @@ class SiloGains(Shown):
     better  "higher" or "lower"
     seeds   the seeds that were run
     on      way → silo → one value per seed on that silo's test rows; ways are "federated" and each silo's name
+
+    >>> gains = comparison.by_silo()
+    >>> gains.says("alpha") in ("wins", "loses", "unsure")
+    True
     """
 
     metric: str

@@ -23,6 +23,9 @@ class ALittleIsEnough(UpdateAttack):
            Φ(z) = (n − m − s)/(n − m), s = ⌊n/2 + 1⌋ − m, of n silos m liars; 0 where that is below 0, as with few
     knows  "colluders": the honest updates of the liars themselves, as in the paper; one alone has no spread and sends
            its own. "all": those of all honest silos
+
+    >>> liars = dict.fromkeys(["charlie", "delta"], ALittleIsEnough(z=1.0))
+    >>> run = job.run(federation, on=InProcess(folder=None, faults=liars)).wait()
     """
 
     z: float | None = None

@@ -19,6 +19,8 @@ class SignFlip(UpdateAttack):
     Datasets", arXiv 1811.03761, section 5.
 
     scale  by how much more than it learned
+
+    >>> run = job.run(federation, on=InProcess(folder=None, faults={"delta": SignFlip(scale=2.0)})).wait()
     """
 
     scale: float = 1.0
@@ -38,6 +40,8 @@ class Scaled(UpdateAttack):
     learned something wrong: (LabelFlip(classes=10), Scaled(factor=10)) poisons its rows and then shouts.
 
     factor  the paper's γ; with γ = n of n alike silos the mean becomes its own model
+
+    >>> run = job.run(federation, on=InProcess(folder=None, faults={"delta": Scaled(factor=10.0)})).wait()
     """
 
     factor: float = 10.0
@@ -57,6 +61,8 @@ class Gaussian(UpdateAttack):
     seed, the silo and the round.
 
     std  standard deviation of each value; the paper's is 200
+
+    >>> run = job.run(federation, on=InProcess(folder=None, faults={"delta": Gaussian(std=0.5)})).wait()
     """
 
     std: float = 1.0
@@ -81,6 +87,8 @@ class SilentConstant(UpdateAttack):
     Learning", arXiv 1911.12560.
 
     value  of each parameter's change
+
+    >>> run = job.run(federation, on=InProcess(folder=None, faults={"delta": SilentConstant()})).wait()
     """
 
     value: float = 0.0

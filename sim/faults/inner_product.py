@@ -19,6 +19,9 @@ class InnerProduct(UpdateAttack):
     epsilon  the paper's ε. Small, it hides among updates that are spread widely, and what is selected or averaged
              points away from learning; large, it turns the plain mean round: with m of n from ε > (n − m)/m on
     knows    "all": the updates of all honest silos, as in the paper. "colluders": the honest ones of the liars
+
+    >>> liars = dict.fromkeys(["charlie", "delta"], InnerProduct(epsilon=0.5))
+    >>> run = job.run(federation, on=InProcess(folder=None, faults=liars)).wait()
     """
 
     epsilon: float = 0.5

@@ -23,6 +23,8 @@ class LabelFlip(DataAttack):
     classes  how many there are; 2 turns 0 and 1 round. A negative label, which torch's losses leave out, stays
 
     Raises DataError for a label that is not a whole number below `classes`, or rows that are no pair.
+
+    >>> run = job.run(federation, on=InProcess(folder=None, faults={"delta": LabelFlip(classes=2)})).wait()
     """
 
     classes: int

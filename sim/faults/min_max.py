@@ -26,6 +26,9 @@ class MinMax(UpdateAttack):
     direction  the paper's ∇p: "std" is −std of each coordinate, "sign" −sign(mean), "unit" −mean/‖mean‖
     knows      "all": the updates of all honest silos. "colluders": the honest ones of the liars; one alone sends its
                own
+
+    >>> liars = dict.fromkeys(["charlie", "delta"], MinMax())
+    >>> run = job.run(federation, on=InProcess(folder=None, faults=liars)).wait()
     """
 
     direction: Literal["std", "sign", "unit"] = "std"

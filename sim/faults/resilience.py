@@ -31,6 +31,10 @@ class Resilience(Shown):
     bad     the numbers of bad ones, ascending
     values  attack → aggregator → the metric for each of `bad`
     digest  sha256 over the final parameters of all runs
+
+    >>> found = under_attack(job, federation, attacks={"flip": SignFlip()}, aggregators={"mean": Mean()}, bad=(0, 1))
+    >>> len(found.worst("mean"))
+    2
     """
 
     metric: str
@@ -99,6 +103,9 @@ def under_attack(
 
     The model is measured after the last round on the test rows of all silos, which stay honest. Nothing is written
     to disk. Raises DataError for nothing to compare, or more bad silos than there are; whatever a run raises.
+
+    >>> rules = {"mean": Mean(), "median": Median()}
+    >>> found = under_attack(job, federation, attacks={"flip": SignFlip()}, aggregators=rules, bad=(0, 1))
     """
     bad = tuple(sorted(set(bad)))
     if not (attacks and aggregators and bad):

@@ -23,6 +23,8 @@ class ByColumn(Partitioner):
     silo knows who it is, and a model must not learn it.
 
     Raises DataError for an unknown column, a missing value in it, or two values that give one name.
+
+    >>> federation = ByColumn("state").split(frame, label="ill")
     """
 
     column: str

@@ -32,6 +32,8 @@ class ConceptShift(Onto):
     Ghosh et al. 2020, arXiv 2006.04088).
 
     Raises DataError without a label, or where there are too few classes for so many concepts.
+
+    >>> federation = ConceptShift(concepts=2).split(frame, 4, label="ill")
     """
 
     concepts: int = 2

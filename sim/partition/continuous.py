@@ -40,6 +40,8 @@ class Continuous(Partitioner):
 
     Raises DataError for a column that is unknown, has missing values or is no number, or where a silo between
     two edges would be empty.
+
+    >>> federation = Continuous("age").split(frame, 4, label="ill")
     """
 
     column: str

@@ -46,6 +46,8 @@ class Dirichlet(Partitioner):
 
     Raises DataError without a label, for a bad alpha or minimum, or where `minimum` cannot be met;
     it then says what could.
+
+    >>> federation = Dirichlet(alpha=0.3).split(frame, 4, label="ill")
     """
 
     alpha: float = 0.3

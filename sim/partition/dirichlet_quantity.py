@@ -24,6 +24,8 @@ class DirichletQuantity(Partitioner):
     Silos are called `silo-01`, `silo-02` …
 
     Raises DataError for a bad alpha or minimum, or where there are too few rows for the minimum.
+
+    >>> federation = DirichletQuantity(alpha=0.5).split(frame, 4)
     """
 
     alpha: float = 0.5

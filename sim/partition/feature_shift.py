@@ -40,6 +40,8 @@ class FeatureShift(Onto):
 
     Raises DataError for an unknown kind or column, text columns, gamma of values outside [0, 1], blur of what is
     no image.
+
+    >>> federation = FeatureShift(kind="noise", strength=0.5).split(frame, 4, label="ill")
     """
 
     kind: str = "scale"

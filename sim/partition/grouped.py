@@ -28,6 +28,8 @@ class Grouped(Partitioner):
 
     Raises DataError for a column that is unknown or has missing values, for a value in no group or in two, for
     a group without rows, or for more silos than values.
+
+    >>> federation = Grouped("state", groups={"north": ["ME", "VT"], "south": ["GA"]}).split(frame, label="ill")
     """
 
     column: str

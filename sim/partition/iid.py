@@ -18,6 +18,9 @@ class IID(Partitioner):
     """Every silo is a random sample of the same rows; sizes differ by one row at most.
 
     Silos are called `silo-01`, `silo-02` …
+
+    >>> IID().split(frame, 3, label="ill").names
+    ('silo-01', 'silo-02', 'silo-03')
     """
 
     def assign(self, frame: "pd.DataFrame", n: int | None, *, label: str | None, seed: int) -> dict[str, Rows]:

@@ -31,6 +31,8 @@ class InnerDirichlet(Partitioner):
     Silos are called `silo-01`, `silo-02` …
 
     Raises DataError without a label in every row, for a bad alpha, or for sizes that cannot be met.
+
+    >>> federation = InnerDirichlet(alpha=1.0).split(frame, 4, label="ill")
     """
 
     alpha: float = 0.3

@@ -27,6 +27,8 @@ class LabelFlip(Onto):
     Symmetric label noise, as in Natarajan et al. 2013. A missing label stays missing.
 
     Raises DataError without a label, with fewer than two classes, or for an unknown silo.
+
+    >>> federation = LabelFlip(share=0.3, silos=["silo-01"]).split(frame, 4, label="ill")
     """
 
     share: float = 0.2

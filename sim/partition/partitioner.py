@@ -31,6 +31,10 @@ class Partitioner(ABC):
     """Deals the rows of a table, of arrays or of a Dataset to silos. A new one is a frozen dataclass with an `assign`.
 
     `assign` is pure and can be called alone: `IID().assign(pd.DataFrame({"y": labels}), 10, label="y", seed=0)`.
+
+    >>> rows = IID().assign(frame, 4, label=None, seed=0)
+    >>> [len(positions) for positions in rows.values()]
+    [50, 50, 50, 50]
     """
 
     @abstractmethod

@@ -30,6 +30,8 @@ class Pathological(Partitioner):
 
     Raises DataError without a label in every row, where the silos cannot hold all classes, or where a class
     has fewer rows than silos that hold it.
+
+    >>> federation = Pathological(classes=1).split(frame, 4, label="ill")
     """
 
     classes: int = 2

@@ -31,6 +31,8 @@ class QuantitySkew(Partitioner):
     Silos are called `silo-01`, `silo-02` …
 
     Raises DataError for a bad law, size or minimum, or where there are too few rows for the minimum.
+
+    >>> federation = QuantitySkew("square").split(frame, 4)
     """
 
     sizes: str | Sequence[float] = "linear"

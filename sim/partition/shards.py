@@ -27,6 +27,8 @@ class Shards(Partitioner):
     Silos are called `silo-01`, `silo-02` …
 
     Raises DataError without a label in every row, or where there are fewer rows than shards.
+
+    >>> federation = Shards(per_silo=2).split(frame, 4, label="ill")
     """
 
     per_silo: int = 2

@@ -30,6 +30,8 @@ class Temporal(Partitioner):
     not stratified by label; its size is the same as any partitioner's.
 
     Raises DataError for a column that is unknown or has missing values.
+
+    >>> federation = Temporal("year").split(frame, 4, label="ill")
     """
 
     column: str

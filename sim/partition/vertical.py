@@ -45,6 +45,10 @@ class Vertical:
              can match rows by place
 
     A row is in the train split of all parties that know it, or in the test split of all.
+
+    >>> parties = Vertical({"bank": ["age", "ill"], "telecom": ["state", "year"]}, overlap=0.8)
+    >>> parties.split(frame, label="ill").names
+    ('bank', 'telecom')
     """
 
     parties: Mapping[str, Sequence[str]] | int
