@@ -1,14 +1,16 @@
 """The doors that updates pass: out of a silo, and in at the orchestrator."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
 
 from fl_kit.context import StepContext
 from fl_kit.errors import MessageError, QuorumLost, StepFailed
-from fl_kit.events import SILO_LEFT_OUT, STEP_FAILED, Event, now
+from fl_kit.events import NOTE, SILO_LEFT_OUT, STEP_FAILED, Event, now
 from fl_kit.messages import Origin, State, Update, check_update
+from fl_kit.plan import Step
+from fl_kit.tensors import Tensors
 
 SHORT = 12
 """So many digits of a sha256 tell two apart in an error."""
@@ -18,7 +20,11 @@ def leave(ctx: StepContext, update: Update, state: State | None = None) -> Updat
     """The silo's door: the update carries its sender's name, and where it comes from, from here on.
 
     state  what the step began with
+
+    Raises MessageError for an update of a training step that is malformed, so that the step is tried again.
     """
+    if ctx.step.op == "fit" and not (state and state.done):
+        check_form(ctx, update)
     return replace(update, silo=ctx.step.party, origin=Origin(step=ctx.step.id, start=state, bundle=ctx.bench.bundle))
 
 
@@ -28,11 +34,16 @@ def expected(ctx: StepContext, updates: Iterable[Update], state: State | None = 
     state  what the round began with
 
     An update without an origin counts: it was made by hand, in this process (`fl_kit.step` reads none from a folder).
-    Any other is left out where the job has a quorum; raises MessageError where it has none.
+    Any other is left out where the job has a quorum; raises MessageError where it has none. Of an update that is
+    delivered twice, which does no harm, the first one counts, and a note tells of it.
     """
     seen: set[str] = set()
     for update in updates:
-        if why := unexpected(ctx, update, state, seen):
+        if update.silo in seen:
+            twice = f"{update.silo}, round {ctx.step.round}: its update was delivered twice; the first one counts"
+            ctx.emit(Event(time=now(), round=ctx.step.round, party=update.silo, name=NOTE, value=twice))
+            continue
+        if why := unexpected(ctx, update, state):
             refuse(ctx, update.silo, MessageError(why), "update refused")
             continue
         seen.add(update.silo)
@@ -40,11 +51,9 @@ def expected(ctx: StepContext, updates: Iterable[Update], state: State | None = 
         del update  # or it would live on while the next silo trains
 
 
-def unexpected(ctx: StepContext, update: Update, state: State | None, seen: Collection[str]) -> str:
+def unexpected(ctx: StepContext, update: Update, state: State | None) -> str:
     """Why an update is none of those that this step waits for, and what to do; empty if it is one."""
     silo, origin = update.silo, update.origin
-    if silo in seen:
-        return "it was delivered twice; the first one counts. Look at what carries updates between the parties"
     if origin is None:
         return ""
     if silo not in ctx.step.updates:
@@ -84,13 +93,10 @@ def arriving(ctx: StepContext, updates: Iterable[Update], arrived: list[str], st
     An update of another round, state or bundle, and a malformed one, is left out where the job has a quorum. Raises
     MessageError where it has none, and QuorumLost where too few arrived.
     """
-    private = ctx.job.strategy.private(ctx.model.module)
-    trainable = {name: p.detach() for name, p in ctx.model.trainable.items() if name not in private}
-    moving = {name: buffer for name, buffer in ctx.model.moving_buffers.items() if name not in private}
-    buffers = {"buffers": moving} if moving else {}
+    form = form_of(ctx)
     for update in expected(ctx, updates, state):
         try:
-            length = check_update(update, trainable, buffers)
+            length = check_update(update, *form)
         except MessageError as error:
             refuse(ctx, update.silo, error, "malformed update")
             continue
@@ -100,11 +106,41 @@ def arriving(ctx: StepContext, updates: Iterable[Update], arrived: list[str], st
     check_quorum(ctx, arrived)
 
 
+def check_arrival(ctx: StepContext, update: Update, state: State) -> None:
+    """Raise MessageError for an update that `arriving` would refuse, so that there is time to ask for another."""
+    if why := unexpected(ctx, update, state):
+        raise MessageError(why)
+    check_update(update, *form_of(ctx))
+
+
+def check_form(ctx: StepContext, update: Update) -> None:
+    """Raise MessageError for an update that is malformed."""
+    try:
+        check_update(update, *form_of(ctx))
+    except MessageError as error:
+        raise MessageError(f"malformed update: {error}") from error
+
+
+def form_of(ctx: StepContext) -> tuple[Tensors, dict[str, Tensors]]:
+    """What an update of this job has to look like: its delta, and the groups whose form is known."""
+    private = ctx.job.strategy.private(ctx.model.module)
+    trainable = {name: p.detach() for name, p in ctx.model.trainable.items() if name not in private}
+    moving = {name: buffer for name, buffer in ctx.model.moving_buffers.items() if name not in private}
+    return trainable, {"buffers": moving} if moving else {}
+
+
 def refuse(ctx: StepContext, silo: str, error: MessageError, what: str) -> None:
-    """Leave a silo out of the round, or raise MessageError where the job has no quorum."""
+    """Leave a silo out of the round, or raise MessageError where the job has no quorum; its step has failed then."""
+    ctx.emit(refused(ctx.step, silo, f"{what}: {error}"))
     if ctx.job.min_silos is None:
         raise MessageError(f"the update of {silo}: {error}") from error
     ctx.emit(left_out(silo, ctx.step.round, f"{what}: {error}"))
+
+
+def refused(step: Step, silo: str, message: str) -> Event:
+    """The event that a silo's step has failed, since the orchestrator's step refused what it made."""
+    op = step.updates.get(silo, step.id).partition(":")[0].rpartition("/")[2]
+    return failed(StepFailed(message, op=op, silo=silo, round=step.round, kind=MessageError.__name__))
 
 
 def check_quorum(ctx: StepContext, arrived: Sequence[str]) -> None:

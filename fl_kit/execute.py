@@ -1,7 +1,6 @@
 """run_step: the only caller of an algorithm, wherever a step runs."""
 
 import math
-import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -41,7 +40,6 @@ def run_step(
     *,
     emit: Emit = unheard,
     check: Callable[[], None] = nothing,
-    clock: Callable[[], float] = time.monotonic,
 ) -> Outputs:
     """Run one step of a plan; gives its outputs by name.
 
@@ -49,11 +47,10 @@ def run_step(
             updates one by one in silo order, which may be made while they are read
     emit    hears the figures of the step
     check   raises Stopped to end the step at its next batch
-    clock   seconds, by which the job's deadline is held
 
     Raises StepFailed with op, silo and round, whose cause is what went wrong; Stopped as it is.
     """
-    deadline = None if step.party == ORCHESTRATOR else Deadline(job, step, clock)
+    deadline = None if step.party == ORCHESTRATOR else Deadline(job, step, bench.clock)
     check = deadline.holding(check) if deadline else check
     try:
         ctx = StepContext(job=job, step=step, bench=bench, folder=inputs.get("data", ""), emit=emit, check=check)

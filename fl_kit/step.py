@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 
 from fl_kit.bundle import verify
-from fl_kit.door import failed, left_out
+from fl_kit.door import failed, left_out, refused
 from fl_kit.errors import FlKitError, MessageError, PlanError, StepFailed, StoreError, TrackingError
 from fl_kit.events import Event, EventLog, now
 from fl_kit.execute import Inputs, Outputs, run_step
@@ -200,6 +200,8 @@ def updates(job: Job, step: Step, inputs: Mapping[str, str], emit: Emit, meter: 
     for silo in step.updates:
         folder = inputs.get(f"update/{silo}", "")
         if job.min_silos is not None and not (folder and complete(folder)):
+            if folder:  # its step ended well, or it would have no folder: nobody else will tell
+                emit(refused(step, silo, "it delivered no update"))
             emit(left_out(silo, step.round, "it delivered no update"))
             continue
         try:
@@ -213,6 +215,7 @@ def updates(job: Job, step: Step, inputs: Mapping[str, str], emit: Emit, meter: 
                     f"Let {silo} run {step.updates[silo].partition(':')[0]} again"
                 )
         except MessageError as error:
+            emit(refused(step, silo, f"malformed update: {error}"))
             if job.min_silos is None:
                 raise MessageError(f"the update of {silo}: {error}") from error
             emit(left_out(silo, step.round, f"malformed update: {error}"))

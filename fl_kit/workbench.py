@@ -1,5 +1,6 @@
 """What a process keeps between the steps it runs: the task's model and rows, and the device."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -35,6 +36,8 @@ class Workbench:
         self.task = task
         self.seed = seed
         self.bundle = bundle
+        self.clock: Callable[[], float] = time.monotonic
+        """Seconds, by which the job's deadline is held."""
         self.device = choose_device(device)
         self.loss = task.loss.to(self.device) if isinstance(task.loss, nn.Module) else task.loss
         self.measure_loss = measuring(task.loss)

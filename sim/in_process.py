@@ -22,6 +22,7 @@ from fl_kit.store import FolderStore, MemoryStore, Store
 from fl_kit.workbench import Load, Workbench, load
 from sim.engine import Runner
 from sim.faults.disturbance import Disturbance, Given
+from sim.faults.striking import in_this_process
 from sim.kept_updates import KeptInFolder, KeptInMemory, KeptUpdates, keeping
 from sim.run import SimulatedRun
 
@@ -38,7 +39,7 @@ class InProcess:
     keep_all  without a folder: keep every round's state in memory, not only the last one
     load      how a silo's rows are read; the task's own `data` by default
     keep_updates  keep every silo's update of every round too, for `contribution`: a model each, beside the states
-    faults    silo → an attack of `sim.faults`, or several that act one after the other; the others are honest
+    faults    silo → a fault or attack of `sim.faults`, or several that act one after the other
 
     >>> run = job.run(federation, on=InProcess())          # doctest: +SKIP
     """
@@ -104,6 +105,8 @@ class InProcess:
         runner, kept = self.runner(job, bench), kept_updates(store)
         if self.keep_updates:
             runner = keeping(runner, kept)
+        struck, events = in_this_process(runner, bench, job), store.events.read()
+        runner = disturbance.striking(runner, job=job, plan=plan, bench=bench, events=events, struck=struck)
         return SimulatedRun(
             run_id=run_id,
             job=job,

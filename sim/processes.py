@@ -6,11 +6,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from fl_kit import errors
-from fl_kit.bundle import Bundle, write_bundle
+from fl_kit.bundle import Bundle, bundle_digest, write_bundle
 from fl_kit.errors import FlKitError, MessageError, QuorumLost, StepFailed
 from fl_kit.events import STEP_FAILED, Event, EventLog
 from fl_kit.execute import Inputs, Outputs
@@ -21,8 +22,12 @@ from fl_kit.protocols import Emit
 from fl_kit.silo import Federation
 from fl_kit.spent import Meter, timed
 from fl_kit.store import FolderStore
-from fl_kit.workbench import choose_device
-from sim.in_process import environment, new_id
+from fl_kit.workbench import Workbench, choose_device
+from sim.engine import Runner
+from sim.faults import in_step
+from sim.faults.disturbance import Disturbance, Given
+from sim.faults.in_step import Words
+from sim.in_process import FAULTS, environment, new_id
 from sim.kept_updates import STEPS, KeptInFolder
 from sim.run import SimulatedRun
 
@@ -39,6 +44,7 @@ class Processes:
 
     folder   where run folders are made; the steps' own folders are in `<run id>/steps`
     threads  torch threads of each step; the bits may depend on it
+    faults   silo → a fault of `sim.faults`, or several
     margin   seconds beyond the job's deadline and grace, for a silo's step to start and to end; one that hangs is ended
              then
 
@@ -48,16 +54,19 @@ class Processes:
     folder: str | Path = "runs"
     threads: int = 1
     margin: float = 60.0
+    faults: Given = field(default_factory=dict)
 
     def start(self, job: Job, federation: Federation) -> SimulatedRun:
         """Start a run and give it at once; raises as InProcess.start does."""
         plan = job.plan(federation)
         federation.check()
+        disturbance = Disturbance.given(self.faults, federation).faults_only("Processes")
         run_id = new_id(job.task.name)
         place = Path(self.folder).resolve() / run_id
-        store = FolderStore.create(place, job, plan, federation, environment(self.threads, choose_device(job.device)))
+        found = {**environment(self.threads, choose_device(job.device)), FAULTS: disturbance.recorded()}
+        store = FolderStore.create(place, job, plan, federation, found)
         bundle = write_bundle(job, plan, place / "bundle")
-        return self._run(run_id, job, plan, federation, store, bundle).start()
+        return self._run(run_id, job, plan, federation, store, bundle, disturbance).start()
 
     def resume(self, run_id: str) -> SimulatedRun:
         """Go on with an unfinished run from its last whole round; raises as InProcess.resume does."""
@@ -65,18 +74,33 @@ class Processes:
         job, plan, federation = store.job(), store.plan(), store.federation().check()
         folder = store.folder / "bundle"
         bundle = Bundle(folder=folder, digest="") if folder.exists() else write_bundle(job, plan, folder)
-        return self._run(run_id, job, plan, federation, store, bundle).start(resumed=True)
+        disturbance = Disturbance.restored(store.environment().get(FAULTS, {}))
+        if self.faults:
+            disturbance = Disturbance.given(self.faults, federation).faults_only("Processes")
+        return self._run(run_id, job, plan, federation, store, bundle, disturbance).start(resumed=True)
 
     def _run(
-        self, run_id: str, job: Job, plan: Plan, federation: Federation, store: FolderStore, bundle: Bundle
+        self,
+        run_id: str,
+        job: Job,
+        plan: Plan,
+        federation: Federation,
+        store: FolderStore,
+        bundle: Bundle,
+        disturbance: Disturbance,
     ) -> SimulatedRun:
-        runner = StepProcess(
+        process = StepProcess(
             bundle=bundle,
             plan=plan,
             work=store.folder / STEPS,
             threads=self.threads,
             limit=None if job.patience is None else job.patience + self.margin,
         )
+        runner: Runner = process
+        if disturbance.faults():
+            bench = Workbench(job.task, seed=job.seed, device="cpu", bundle=bundle_digest(job, plan))
+            struck, events = partial(StepProcess.on_a_faulty_machine, process), store.events.read()
+            runner = disturbance.striking(process, job=job, plan=plan, bench=bench, events=events, struck=struck)
         return SimulatedRun(
             run_id=run_id,
             job=job,
@@ -95,6 +119,7 @@ class StepProcess:
 
     work   where each step's outputs go: `<work>/round_003/cleveland/fit/update`
     limit  seconds after which a silo's step is ended, if it has not ended by itself; None means never
+    words  of `sim.faults.in_step`, for a machine with faults
     """
 
     bundle: Bundle
@@ -102,16 +127,23 @@ class StepProcess:
     work: Path
     threads: int
     limit: float | None
+    words: Words = field(default_factory=dict)
+
+    def on_a_faulty_machine(self, words: Words) -> "StepProcess":
+        """The same, with these faults."""
+        return replace(self, words=words)
 
     def __call__(self, step: Step, inputs: Inputs, emit: Emit, check: Callable[[], None]) -> Outputs:
         folder = self.work / step.id
         folder.mkdir(parents=True, exist_ok=True)
         events = folder / "events.jsonl"
         events.unlink(missing_ok=True)
-        given = [f"--input={name}={place}" for name, place in self._inputs(step, inputs)]
+        # an update that is delivered twice lands twice in the same folder
+        given = [f"--input={name}={place}" for name, place in dict(self._inputs(step, inputs)).items()]
         places = {name: folder / name for name in step.outputs}
         command = [
-            *(sys.executable, "-B", "-m", "fl_kit.step", f"--bundle={self.bundle.folder}", f"--step={step.id}"),
+            *(sys.executable, "-B", *self._machine(), "fl_kit.step"),
+            *(f"--bundle={self.bundle.folder}", f"--step={step.id}"),
             *([f"--data={inputs['data']}"] if "data" in step.inputs else []),
             *given,
             *(f"--output={name}={place}" for name, place in places.items()),
@@ -123,7 +155,7 @@ class StepProcess:
             if code == 0 or event.name != STEP_FAILED:  # whoever asked for the step tells of its failure
                 emit(event)
         if code != 0:
-            raise failure(step, told, complaint)
+            raise failure(step, told, complaint, code)
         meter = Meter()
         try:
             with meter.transferring():
@@ -132,6 +164,10 @@ class StepProcess:
             raise StepFailed(str(error), op=step.op, silo=step.party, round=step.round, kind="MessageError") from error
         finally:
             emit(timed(meter.spent, round=step.round, party=step.party))
+
+    def _machine(self) -> list[str]:
+        """What runs a module: Python itself, or a faulty machine."""
+        return [in_step.__file__, *(f"{name}={value}" for name, value in self.words.items())] if self.words else ["-m"]
 
     def _inputs(self, step: Step, inputs: Inputs) -> Iterator[tuple[str, Path]]:
         """Name and folder of each input but the data; what a resumed run has only in its store is written first."""
@@ -173,7 +209,8 @@ class StepProcess:
                 start = time.monotonic()
                 while process.poll() is None:
                     check()
-                    if limit is not None and time.monotonic() - start > limit:
+                    over = time.monotonic() - start > limit if limit is not None else False
+                    if over or self.words.get("hang"):  # of a step that hangs on purpose nobody waits for the end
                         return 1, f"DeadlineExceeded: it did not end within {limit:g} s"
                     time.sleep(PAUSE)
             finally:
@@ -189,8 +226,8 @@ def read_output(name: str, folder: Path) -> Message:
     return read(State, folder) if name == "state" else read(Memory, folder)
 
 
-def failure(step: Step, told: list[Event], complaint: str) -> FlKitError:
-    """What made a step's process fail: its own failed event, else its last line."""
+def failure(step: Step, told: list[Event], complaint: str, code: int) -> FlKitError:
+    """What made a step's process fail: its own failed event, else the signal that ended it, else its last line."""
     for event in reversed(told):
         if event.name == STEP_FAILED and isinstance(event.value, dict):
             value = event.value
@@ -202,6 +239,8 @@ def failure(step: Step, told: list[Event], complaint: str) -> FlKitError:
                 kind=str(value["kind"]),
                 detail=str(value["detail"]),
             )
+    if code < 0:
+        return StepFailed(f"its process was ended by signal {-code}", op=step.op, silo=step.party, round=step.round)
     last = complaint.strip().splitlines()[-1] if complaint.strip() else "it said nothing"
     name, _, message = last.partition(": ")
     if name == QuorumLost.__name__:

@@ -30,10 +30,11 @@ def fit(silos: Federation, clock: Callable[[], float], **settings: Any) -> tuple
     asked = job(strategy=FedAvg(epochs=1, batch_size=5), rounds=1, evaluate_every=0, **settings)
     plan, bench, told = asked.plan(silos), Workbench(asked.task, seed=0), []
     state = run_step(asked, plan.by_id["round_000/orchestrator/init"], {}, bench)["state"]
+    bench.clock = clock
     inputs = {"data": silos["alpha"].data, "state": state, "memory": None}
     failure: StepFailed | None = None
     try:
-        run_step(asked, plan.by_id["round_001/alpha/fit"], inputs, bench, emit=told.append, clock=clock)
+        run_step(asked, plan.by_id["round_001/alpha/fit"], inputs, bench, emit=told.append)
     except StepFailed as raised:
         failure = raised
     if failure:

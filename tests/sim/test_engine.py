@@ -1,13 +1,19 @@
 """What the engine holds while it works: no silo's update while another silo trains."""
 
+import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from fl_kit.messages import Update
 from fl_kit.protocols import Strategy
 from fl_kit.strategies import FedAvg, Scaffold
 from fl_kit.task import Task
-from tests.tasks import LINEAR, random_rows, run, silos
+from fl_kit.tensors import Tensors
+from sim.faults.attack import Known, UpdateAttack, each
+from sim.in_process import InProcess
+from tests.tasks import LINEAR, job, random_rows, run, silos
 
 COUNTING = """
 
@@ -31,19 +37,12 @@ def test_no_update_lives_while_a_silo_trains(tmp_path: Path, strategy: Strategy)
     assert in_rounds == [0] * 12
 
 
-SPOILT_ONCE = """
-
-from dataclasses import dataclass, replace
-from fl_kit import Scaffold
-
 @dataclass(frozen=True, kw_only=True)
-class SpoiltOnce(Scaffold):
-    def fit(self, state, memory, ctx):
-        update, kept = super().fit(state, memory, ctx)
-        if (ctx.step.party, ctx.step.round) == ("b", 2):
-            update = replace(update, delta={name: value * float("nan") for name, value in update.delta.items()})
-        return update, kept
-"""
+class SpoiltOnce(UpdateAttack):
+    """In round 2 an update that is no number."""
+
+    def lie(self, own: Update, known: Known) -> Tensors:
+        return each(own, lambda value: value * math.nan) if known.step.startswith("round_002/") else own.delta
 
 
 def test_what_a_silo_learnt_in_a_round_that_does_not_count_is_forgotten(tmp_path: Path) -> None:
@@ -51,10 +50,12 @@ def test_what_a_silo_learnt_in_a_round_that_does_not_count_is_forgotten(tmp_path
 
     SCAFFOLD's c is the mean of the silos' c_k by rows; it stays so only if b's c_b is that of round 1.
     """
-    task = Task(name="spoilt", source=LINEAR.read_text(encoding="utf-8") + SPOILT_ONCE)
     rows = {"a": 8, "b": 4, "c": 12}
     federation = silos(tmp_path, **{name: random_rows(n, 4, seed=n) for name, n in rows.items()})
-    finished = run(task, task.module.SpoiltOnce(lr=0.05), federation, rounds=3, min_silos=2)
+    asked = job(LINEAR, Scaffold(lr=0.05), 3, min_silos=2)
+    finished = asked.run(federation, on=InProcess(folder=None, keep_all=True, faults={"b": SpoiltOnce()})).wait()
+    (refused,) = finished.failures.itertuples()
+    assert (refused.silo, refused.round, refused.step, refused.kind) == ("b", 2, "fit", "MessageError")
     first, second = (finished._store.memories(r) for r in (1, 2))
     for name, kept in first["b"].tensors["control"].items():
         assert kept.equal(second["b"].tensors["control"][name])
