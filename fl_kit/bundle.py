@@ -13,21 +13,28 @@ line of the manifest names a file, and `sha256sum` gives what stands there.
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fl_kit.archive import MOST_BYTES, archive_of, files_of
+from fl_kit.bounded import TEXT_LIMIT, inside, name_fault, parse_json, read_bytes, read_text, sha256_of
 from fl_kit.errors import BundleError
 from fl_kit.given_weights import INIT_FILE
 from fl_kit.job import Job
 from fl_kit.plan import Plan
 from fl_kit.source import canonical
+from fl_kit.task import task_file
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 PACKAGE = "fl_kit"
 PACKED = f"{PACKAGE}.zip"
 """The archive of fl-kit's source, where a bundle has one instead of the folder."""
+MANIFEST_LIMIT, FILES_LIMIT = 4 << 20, 10_000
+"""Bytes of the manifest, and files that it lists: fl-kit has some two hundred."""
+FILE_LIMIT = 64 << 30
+"""Bytes of one file: given weights."""
+TEXTS = ("job.json", "plan.json", "task/")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,17 +43,18 @@ class Bundle:
 
     folder  where it is
     digest  sha256 of the manifest, hexadecimal
+    texts   job, plan and source as they were when their digests were taken
     """
 
     folder: Path
     digest: str
+    texts: Mapping[str, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     def job(self) -> Job:
         """The job, with its task made from the source in the bundle; raises BundleError if it holds none."""
         try:
-            text = (self.folder / "job.json").read_text(encoding="utf-8")
-            name = json.loads(text)["task"]["name"]
-            source = (self.folder / "task" / f"{name}.py").read_text(encoding="utf-8")
+            text = self._text("job.json")
+            source = self._text(f"task/{task_file(self.folder, text).name}")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BundleError(f"the bundle in {self.folder} holds no job: {error!r}") from error
         return Job.from_json(text, source, self.folder / INIT_FILE)
@@ -54,10 +62,15 @@ class Bundle:
     def plan(self) -> Plan:
         """The plan; raises BundleError if it holds none."""
         try:
-            text = (self.folder / "plan.json").read_text(encoding="utf-8")
+            text = self._text("plan.json")
         except (OSError, ValueError) as error:
             raise BundleError(f"the bundle in {self.folder} holds no plan: {error!r}") from error
         return Plan.from_json(text)
+
+    def _text(self, name: str) -> str:
+        """A file as it was when it was verified, whatever has become of it since."""
+        data = self.texts.get(name)
+        return read_text(inside(self.folder, name)) if data is None else data.decode("utf-8")
 
 
 def write_bundle(job: Job, plan: Plan, folder: str | Path, *, packed: bool = False) -> Bundle:
@@ -126,9 +139,11 @@ def verify(folder: str | Path, digest: str = "", *, byte_code: bool = False) -> 
     """
     folder = Path(folder)
     try:
-        data = (folder / MANIFEST).read_bytes()
-        archive = read_archive(folder / PACKED)
-        found = {name: bytes_digest(path.read_bytes()) for name, path in files_in(folder, byte_code=byte_code)}
+        data = read_bytes(folder / MANIFEST, limit=MANIFEST_LIMIT)
+        files = dict(files_in(folder, byte_code=byte_code))
+        texts = {name: read_bytes(path, limit=TEXT_LIMIT) for name, path in files.items() if name.startswith(TEXTS)}
+        found = {n: bytes_digest(texts[n]) if n in texts else sha256_of(files[n], limit=FILE_LIMIT) for n in files}
+        archive = read_bytes(files[PACKED], limit=MOST_BYTES) if PACKED in files else None
         if archive is not None:
             del found[PACKED]
     except OSError as error:
@@ -142,25 +157,26 @@ def verify(folder: str | Path, digest: str = "", *, byte_code: bool = False) -> 
         raise BundleError(f"{PACKED} was changed: it is not in the form in which bundles are written")
     if data != manifest_of(found):
         raise BundleError(f"{folder / MANIFEST} was changed: it is not in the form in which bundles are written")
-    return Bundle(folder=folder, digest=bytes_digest(data))
+    return Bundle(folder=folder, digest=bytes_digest(data), texts=texts)
 
 
 def files_in(folder: Path, *, byte_code: bool) -> Iterator[tuple[str, Path]]:
-    """Name → path of every file but the manifest; a link counts as a file, wherever it leads."""
+    """Name → path of everything but folders and the manifest; a link counts as a file, wherever it leads.
+
+    Raises BundleError for more than a bundle may have, and for names that are one on some systems, or none.
+    """
+    seen: set[str] = set()
     for path in folder.rglob("*"):
         place = path.relative_to(folder)
         ignored = byte_code and path.suffix == ".pyc" and path.parent.name == "__pycache__"
-        if (path.is_file() or path.is_symlink()) and place.as_posix() != MANIFEST and not ignored:
-            yield place.as_posix(), path
-
-
-def read_archive(file: Path) -> bytes | None:
-    """The archive of fl-kit's source, if the bundle has one; raises BundleError for one that is too large to be it."""
-    if not file.is_file():
-        return None
-    if file.stat().st_size > MOST_BYTES:
-        raise BundleError(f"{file} has {file.stat().st_size >> 20:,} MiB; fl-kit's source has less than one")
-    return file.read_bytes()
+        if (path.is_dir() and not path.is_symlink()) or place.as_posix() == MANIFEST or ignored:
+            continue
+        if fault := next((fault for part in place.parts if (fault := name_fault(part))), ""):
+            raise BundleError(f"the bundle in {folder} has a file that no bundle has: {fault}")
+        if place.as_posix().lower() in seen or len(seen) == FILES_LIMIT:
+            raise BundleError(f"the bundle in {folder} has {place} twice but for case, or over {FILES_LIMIT:,} files")
+        seen.add(place.as_posix().lower())
+        yield place.as_posix(), path
 
 
 def members_of(archive: bytes, beside: Mapping[str, str]) -> dict[str, bytes]:
@@ -176,12 +192,12 @@ def members_of(archive: bytes, beside: Mapping[str, str]) -> dict[str, bytes]:
 def listed(data: bytes, file: Path) -> Mapping[str, str]:
     """Name → sha256, as a manifest lists them."""
     try:
-        manifest = json.loads(data)
+        manifest = parse_json(data)
         if manifest["format"] != FORMAT:
             raise BundleError(f"{file} is of format {manifest['format']!r}; this fl-kit reads format {FORMAT}")
         return dict(manifest["files"].items())
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BundleError(f"{file} is damaged: {error!r}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BundleError(f"{file} is damaged: {error!r:.300}") from error
 
 
 def compare_with(expected: Mapping[str, str], found: Mapping[str, str]) -> None:

@@ -5,6 +5,7 @@ say everything. Nothing else can be named: job.json cannot make a silo import wh
 """
 
 import importlib
+import re
 import sys
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from fl_kit.errors import IncompatibleError, TaskError
 HOMES = tuple(
     f"fl_kit.{package}." for package in ("strategies", "aggregators", "transforms", "privacy", "vertical", "stopping")
 )
+DOTTED = re.compile(r"[A-Za-z_][\w.]{0,200}")
 PLAIN = (str, int, float, bool, type(None))
 
 
@@ -68,8 +70,8 @@ def build(described: Any, task: ModuleType) -> Any:
         module_name, _, class_name = path.rpartition(".")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise TaskError(f"this is not a component: {described!r}") from error
-    if module_name != "task" and not module_name.startswith(HOMES):
-        raise TaskError(f"{path!r} is neither a component of fl-kit nor of the task's module")
+    if not DOTTED.fullmatch(path) or (module_name != "task" and not module_name.startswith(HOMES)):
+        raise TaskError(f"{path!r:.200} is neither a component of fl-kit nor of the task's module")
     try:
         module = task if module_name == "task" else importlib.import_module(module_name)
     except ImportError as error:

@@ -8,9 +8,9 @@ import torch
 from fl_kit.context import StepContext
 from fl_kit.errors import MessageError, QuorumLost, StepFailed
 from fl_kit.events import NOTE, SILO_LEFT_OUT, STEP_FAILED, Event, now
-from fl_kit.messages import Origin, State, Update, check_update
+from fl_kit.messages import Origin, State, Update
 from fl_kit.plan import Step
-from fl_kit.tensors import Tensors
+from fl_kit.update_form import SumsForm, UpdateForm
 
 SHORT = 12
 """So many digits of a sha256 tell two apart in an error."""
@@ -93,40 +93,42 @@ def arriving(ctx: StepContext, updates: Iterable[Update], arrived: list[str], st
     An update of another round, state or bundle, and a malformed one, is left out where the job has a quorum. Raises
     MessageError where it has none, and QuorumLost where too few arrived.
     """
-    form = form_of(ctx)
-    for update in expected(ctx, updates, state):
-        try:
-            length = check_update(update, *form)
-        except MessageError as error:
-            refuse(ctx, update.silo, error, "malformed update")
-            continue
+    for update, length in wellformed(ctx, updates, state):
         arrived.append(update.silo)
         yield replace(update, metrics={**update.metrics, "update_norm": float64(length, 1.0)})
         del update  # or it would live on while the next silo trains
     check_quorum(ctx, arrived)
 
 
+def wellformed(
+    ctx: StepContext, updates: Iterable[Update], state: State | None = None
+) -> Iterator[tuple[Update, float]]:
+    """The `expected` updates of the form that the step waits for, each with the norm of its delta; others as there."""
+    form, sums = UpdateForm.of(ctx.job, ctx.step, ctx.model), SumsForm(ctx.task)
+    for update in expected(ctx, updates, state):
+        try:
+            length = form.norm(update)
+            sums.check(update.metrics)
+        except MessageError as error:
+            refuse(ctx, update.silo, error, "malformed update")
+            continue
+        yield update, length
+        del update
+
+
 def check_arrival(ctx: StepContext, update: Update, state: State) -> None:
     """Raise MessageError for an update that `arriving` would refuse, so that there is time to ask for another."""
     if why := unexpected(ctx, update, state):
         raise MessageError(why)
-    check_update(update, *form_of(ctx))
+    UpdateForm.of(ctx.job, ctx.step, ctx.model).norm(update)
 
 
 def check_form(ctx: StepContext, update: Update) -> None:
     """Raise MessageError for an update that is malformed."""
     try:
-        check_update(update, *form_of(ctx))
+        UpdateForm.of(ctx.job, ctx.step, ctx.model).norm(update)
     except MessageError as error:
         raise MessageError(f"malformed update: {error}") from error
-
-
-def form_of(ctx: StepContext) -> tuple[Tensors, dict[str, Tensors]]:
-    """What an update of this job has to look like: its delta, and the groups whose form is known."""
-    private = ctx.job.strategy.private(ctx.model.module)
-    trainable = {name: p.detach() for name, p in ctx.model.trainable.items() if name not in private}
-    moving = {name: buffer for name, buffer in ctx.model.moving_buffers.items() if name not in private}
-    return trainable, {"buffers": moving} if moving else {}
 
 
 def refuse(ctx: StepContext, silo: str, error: MessageError, what: str) -> None:

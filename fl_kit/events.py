@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from fl_kit.bounded import parse_json, read_bytes
 from fl_kit.errors import StoreError
 
 RUN_STARTED = "run/started"
@@ -49,6 +50,9 @@ GLOBAL = "global"
 ORCHESTRATOR = "orchestrator"
 
 Value = float | int | str | None | dict[str, Any]
+
+LIMIT = 1 << 30
+"""Bytes of a file of events that are read: some ten million figures."""
 
 ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
@@ -89,8 +93,8 @@ class Event:
     def from_json(cls, text: str | bytes) -> "Event":
         """The event that `to_json` wrote; raises StoreError for anything else, saying what is wrong."""
         try:
-            record = json.loads(text, parse_constant=refuse_constant)
-        except (ValueError, RecursionError) as error:
+            record = parse_json(text)
+        except ValueError as error:
             raise StoreError(f"not an event: {error}") from error
         if not isinstance(record, dict) or set(record) != FIELDS:
             raise StoreError(f"not an event: expected the fields {', '.join(sorted(FIELDS))}")
@@ -128,10 +132,6 @@ def is_metric(event: Event) -> bool:
 def metric_name(event: Event) -> str:
     """The metric of a figure: "loss" of "metric/loss"."""
     return event.name.removeprefix(METRIC)
-
-
-def refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
 
 
 def fault_of(event: Event) -> str:
@@ -229,7 +229,7 @@ class EventLog:
         """
         path = Path(path)
         try:
-            data = path.read_bytes()
+            data = read_bytes(path, limit=LIMIT)
         except OSError as error:
             raise StoreError(f"{path} cannot be read: {error.strerror}") from error
         size = data.rfind(b"\n") + 1

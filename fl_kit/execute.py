@@ -11,7 +11,7 @@ import torch
 from fl_kit.batches import EVALUATION_BATCH, call
 from fl_kit.context import StepContext, nothing, unheard, with_seeded_draws
 from fl_kit.deadline import Deadline
-from fl_kit.door import arriving, check_quorum, expected, leave
+from fl_kit.door import arriving, check_quorum, leave, wellformed
 from fl_kit.errors import FlKitError, QuorumLost, StepFailed, Stopped, TaskError
 from fl_kit.events import STOPPED_EARLY, Event, now
 from fl_kit.figures import Figures
@@ -96,7 +96,7 @@ def init(ctx: StepContext, inputs: Inputs) -> Outputs:
     if ctx.job.init is not None:
         ctx.job.init.load_into(module)
     if measured := to_measure(module, given=ctx.job.init is not None):
-        sums = list(expected(ctx, inputs["updates"]))
+        sums = [update for update, _ in wellformed(ctx, inputs["updates"])]
         check_quorum(ctx, [update.silo for update in sums])
         apply_sums(measured, (update.extra for update in sums))
     params = ModelState(module, torch.device("cpu")).snapshot()
@@ -170,7 +170,7 @@ def evaluate_step(ctx: StepContext, inputs: Inputs) -> Outputs:
 def report(ctx: StepContext, inputs: Inputs) -> Outputs:
     """At the orchestrator: the figures of the final model."""
     figures = Figures(ctx, measured_round=inputs["state"].round)
-    for _ in figures.noting(expected(ctx, inputs["updates"], inputs["state"])):
+    for _ in figures.noting(update for update, _ in wellformed(ctx, inputs["updates"], inputs["state"])):
         ...
     figures.tell_global()
     return {}

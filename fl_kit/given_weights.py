@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from fl_kit.errors import IncompatibleError, TaskError
-from fl_kit.messages import State
+from fl_kit.messages import TENSORS_LIMIT, State
+from fl_kit.tensor_file import read_tensors
 from fl_kit.tensors import Tensors, digest, norm
 
 INIT_FILE = "init.safetensors"
@@ -128,14 +129,11 @@ def read_source(given: Any) -> tuple[str, Mapping[str, Tensor]]:
 
 
 def read_file(file: Path) -> Tensors:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     try:
-        found = load_file(file)
+        found = read_tensors(file, limit=TENSORS_LIMIT, links=True)  # caches of models are full of links
     except OSError as error:
         raise IncompatibleError(f"Job(init=…): {file} cannot be read: {error.strerror or error}") from error
-    except SafetensorError as error:
+    except ValueError as error:
         raise IncompatibleError(
             f"Job(init=…): {file} is not safetensors ({error}). fl-kit reads no pickle: write the file with "
             "safetensors.torch.save_file(model.state_dict(), …), or give the module itself"

@@ -7,6 +7,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from fl_kit.aggregators.mean import Mean
+from fl_kit.bounded import parse_json
 from fl_kit.components import at_home, build, describe
 from fl_kit.compositions import (
     check_deadline,
@@ -263,7 +264,7 @@ class Job(Shown):
         Raises TaskError if source or weights are not those the job names, or the text is no job.
         """
         try:
-            found = json.loads(text)
+            found = parse_json(text)
             if found["format"] != FORMAT:
                 raise TaskError(f"this job is of format {found['format']!r}; this fl-kit reads format {FORMAT}")
             name = found["task"]["name"]
@@ -279,8 +280,8 @@ class Job(Shown):
                 stop=build(found["stop"], task.module) if found.get("stop") else None,
                 **{name: found[name] for name in PLAIN_FIELDS if name in found or name != "grace"},  # younger
             )
-        except (ValueError, KeyError, TypeError) as error:
-            raise TaskError(f"this is not a job: {error!r}") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise TaskError(f"this is not a job: {error!r:.300}") from error
 
 
 def in_words(value: Any) -> str:

@@ -8,7 +8,8 @@ tensors, and where it comes from.
 import errno
 import json
 import math
-from collections.abc import Mapping
+import stat
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -17,11 +18,13 @@ from typing import Any, TypeAlias, TypeVar
 
 from torch import Tensor
 
+from fl_kit.bounded import parse_json, read_bytes
 from fl_kit.errors import MessageError
 from fl_kit.files import sync, write_text
 from fl_kit.table import Shown, Table
+from fl_kit.tensor_file import read_tensors
 from fl_kit.tensor_table import tensor_table
-from fl_kit.tensors import Tensors, digest, norm
+from fl_kit.tensors import Tensors, accumulator, digest, norm
 
 Groups: TypeAlias = dict[str, Tensors]
 """Tensors in named groups, such as `{"control": {"0.weight": …}}`."""
@@ -30,7 +33,15 @@ FORMAT = 1
 TENSORS_FILE = "tensors.safetensors"
 META_FILE = "meta.json"
 META_LIMIT = 1 << 20
+"""Bytes of a meta.json: room for the last rounds of some ten thousand silos."""
 TENSORS_LIMIT = 64 << 30
+"""Bytes of a tensors' file where no model says less: sixteen billion numbers of four bytes."""
+BUFFERS = "buffers"
+"""The group of an update's running statistics and counters."""
+MOST_METRICS, MOST_SUMS = 1000, 1 << 20
+"""Metrics of one update, and sums of one metric: a histogram of scores has some thousands."""
+MOST_ROWS = 2.0**53
+"""A weight is a number of rows; beyond this, counts in float64 are no longer exact."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -179,63 +190,85 @@ def write(
     write_text(folder / META_FILE, json.dumps(meta, indent=1, sort_keys=True), durable=durable)
 
 
-def read(kind: type[M], folder: str | Path, *, limit: int = TENSORS_LIMIT) -> M:
+def read(
+    kind: type[M],
+    folder: str | Path,
+    *,
+    limit: int = TENSORS_LIMIT,
+    copied: bool = False,
+    check: Callable[[M], object] | None = None,
+) -> M:
     """Read the message of that kind from a folder.
 
-    limit  the largest tensors file that is opened, in bytes
+    limit   the largest tensors file that is opened, in bytes
+    copied  as for `tensor_file.read_tensors`: for a folder that somebody else writes to
+    check   hears the message while its tensors have names, shapes and dtypes, but no values and no memory; what it
+            raises ends the reading
 
     Raises MessageError for a message that is missing, unfinished, damaged, too large or of another kind.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     folder = Path(folder)
     meta = read_meta(folder)
     expected = next(name for name, known in KINDS.items() if known is kind)
     if meta.get("kind") != expected:
-        raise MessageError(f"{folder} holds {meta.get('kind')!r}, expected {expected!r}")
-    file = folder / TENSORS_FILE
-    size = file.stat().st_size if file.is_file() else None
-    if size is None or size != meta.get("bytes"):
-        raise MessageError(f"{file} has {size} bytes, its meta.json says {meta.get('bytes')}: it is not whole")
-    if size > limit:
-        raise MessageError(f"{file} has {size:,} bytes, more than the {limit:,} expected of it")
+        raise MessageError(f"{folder} holds {meta.get('kind')!r:.40}, expected {expected!r}")
+    file, size = folder / TENSORS_FILE, meta.get("bytes")
+    if type(size) is not int:
+        raise MessageError(f"{file} is not whole: its meta.json does not say how many bytes it has")
+
+    def outlined(outlines: Tensors) -> None:
+        if check:
+            check(put_together(kind, meta, outlines))
+
     try:
-        tensors = load_file(file)
+        tensors = read_tensors(file, limit=limit, size=size, copied=copied, check=outlined)
         if "sha256" in meta and digest(tensors) != meta["sha256"]:
             raise MessageError(f"{file} was changed or damaged: its tensors' sha256 is not the one in its meta.json")
         return put_together(kind, meta, tensors)
-    except SafetensorError as error:
-        raise MessageError(f"{file} is not safetensors: {error}") from error
+    except OSError as error:
+        raise MessageError(f"{file} cannot be read: {error.strerror}") from error
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise MessageError(f"{folder} is not a {expected}: {error!r}") from error
+        raise MessageError(f"{folder} is not a {expected}: {error}") from error
 
 
 def complete(folder: str | Path) -> bool:
     """Whether a folder holds a whole message."""
     try:
         meta = read_meta(Path(folder))
-        return (Path(folder) / TENSORS_FILE).stat().st_size == meta.get("bytes")
+        found = (Path(folder) / TENSORS_FILE).lstat()
+        return stat.S_ISREG(found.st_mode) and found.st_size == meta.get("bytes")
     except (MessageError, OSError):
         return False
 
 
-def check_update(update: Update, expected: Tensors, extra: Mapping[str, Tensors] | None = None) -> float:
+def check_update(update: Update, expected: Tensors, extra: Mapping[str, Tensors]) -> float:
     """The norm of the update's delta, if names, shapes, dtypes and values are what the model expects.
 
     expected  the model's trainable parameters
-    extra     for groups whose form is known, such as the buffers
+    extra     group → tensors like those that it must have; no other group
 
     Raises MessageError that names the first tensor at fault.
     """
-    check_tensors("delta", update.delta, expected)
-    for group, tensors in (extra or {}).items():
-        check_tensors(group, update.extra.get(group, {}), tensors)
-    if not (math.isfinite(update.weight) and update.weight >= 0):
-        raise MessageError(f"the weight is {update.weight}; it must be a number of rows")
+    check_form(update, expected, extra)
     for group, tensors in update.extra.items():
         finite_norm(group, tensors)
     return finite_norm("delta", update.delta)
+
+
+def check_form(update: Update, expected: Tensors, extra: Mapping[str, Tensors]) -> None:
+    """The same for all but the tensors' values: they may be outlines that have none."""
+    check_tensors("delta", update.delta, expected)
+    if unknown := sorted(update.extra.keys() - extra.keys()):
+        raise MessageError(
+            f"there is a group {unknown[0]!r:.80}, which the strategy does not announce: it must be one of its "
+            "extra_groups"
+        )
+    for group, tensors in extra.items():
+        check_tensors(group, update.extra.get(group, {}), tensors, wider=group != BUFFERS)
+    if len(update.metrics) > MOST_METRICS or any(sums.numel() > MOST_SUMS for sums in update.metrics.values()):
+        raise MessageError(f"there are more than {MOST_METRICS:,} metrics, or {MOST_SUMS:,} sums of one")
+    if not 0 <= update.weight <= MOST_ROWS:
+        raise MessageError(f"the weight is {update.weight}; it must be a number of rows")
 
 
 def finite_norm(group: str, tensors: Tensors) -> float:
@@ -246,13 +279,19 @@ def finite_norm(group: str, tensors: Tensors) -> float:
     return total
 
 
-def check_tensors(group: str, found: Tensors, expected: Tensors) -> None:
+def check_tensors(group: str, found: Tensors, expected: Tensors, *, wider: bool = False) -> None:
+    """Raise MessageError unless these are the expected names, shapes and dtypes.
+
+    wider  a dtype may also be the one in which such values are summed
+    """
     if found.keys() != expected.keys():
         missing, unknown = expected.keys() - found.keys(), found.keys() - expected.keys()
-        raise MessageError(f"{group}: missing {sorted(missing)[:3]}, unknown {sorted(unknown)[:3]}")
+        shown = [name[:80] for name in sorted(unknown)[:3]]
+        raise MessageError(f"{group}: missing {sorted(missing)[:3]}, unknown {shown}")
     for name, value in found.items():
         like = expected[name]
-        if value.shape != like.shape or value.dtype != like.dtype:
+        dtypes = (like.dtype, accumulator(like)) if wider else (like.dtype,)
+        if value.shape != like.shape or value.dtype not in dtypes:
             raise MessageError(
                 f"{group} of {name!r} is {value.dtype} {tuple(value.shape)}, expected {like.dtype} {tuple(like.shape)}"
             )
@@ -277,21 +316,25 @@ def put_together(kind: type[M], meta: dict[str, Any], tensors: Tensors) -> M:
     if kind is Update:
         weight, silo = meta["weight"], meta["silo"]
         if type(weight) not in (int, float) or not isinstance(silo, str):
-            raise TypeError(f"weight {weight!r}, silo {silo!r}")
+            raise TypeError(f"weight {weight!r:.40}, silo {silo!r:.80}")
         delta, metrics = groups.pop("delta", {}), groups.pop("metrics", {})
         if ("origin" in meta) != ("sha256" in meta):
             raise ValueError("a manifest has both `origin` and `sha256`")
         origin = Origin.from_dict(meta["origin"]) if "origin" in meta else None
         return kind(delta=delta, weight=float(weight), extra=named(groups), metrics=metrics, silo=silo, origin=origin)
     if kind is State:
-        if type(meta["round"]) is not int:
-            raise TypeError(f"round {meta['round']!r}")
+        if type(meta["round"]) is not int or meta["round"] < 0:
+            raise TypeError(f"round {meta['round']!r:.40}")
         params, counted = groups.pop("params", {}), meta.get("counted", {})
         if not isinstance(counted, dict) or not all(type(round) is int for round in counted.values()):
-            raise TypeError(f"counted {counted!r}")
+            raise TypeError(f"counted {counted!r:.80}")
         watched, done = meta.get("watched", []), meta.get("done", False)
-        if type(done) is not bool or not all(type(value) in (int, float) for value in watched):
-            raise TypeError(f"watched {watched!r}, done {done!r}")
+        if (
+            type(done) is not bool
+            or not isinstance(watched, list)
+            or not all(type(value) in (int, float) for value in watched)
+        ):
+            raise TypeError(f"watched {watched!r:.80}, done {done!r:.40}")
         return kind(
             round=meta["round"],
             params=params,
@@ -331,7 +374,7 @@ def split_groups(tensors: Tensors) -> Groups:
     for key, value in tensors.items():
         group, separator, name = key.partition("/")
         if not separator:
-            raise ValueError(f"tensor {key!r} belongs to no group")
+            raise ValueError(f"tensor {key!r:.80} belongs to no group")
         groups.setdefault(group, {})[name] = value
     return groups
 
@@ -340,19 +383,17 @@ def named(groups: Groups) -> Groups:
     """The groups that a strategy named; anything else in the file is unknown."""
     unknown = [group for group in groups if not group.startswith("+")]
     if unknown:
-        raise ValueError(f"unknown group {unknown[0]!r}")
+        raise ValueError(f"unknown group {unknown[0]!r:.80}")
     return {group[1:]: tensors for group, tensors in groups.items()}
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
     file = folder / META_FILE
     try:
-        if file.stat().st_size > META_LIMIT:
-            raise MessageError(f"{file} is larger than {META_LIMIT:,} bytes")
-        meta = json.loads(file.read_text(encoding="utf-8"))
+        meta = parse_json(read_bytes(file, limit=META_LIMIT), infinite=True)  # what a stop rule watches may be infinite
     except OSError as error:
-        raise MessageError(f"{folder} holds no whole message: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
+        raise MessageError(f"{folder} holds no whole message: {META_FILE}: {error.strerror}") from error
+    except ValueError as error:
         raise MessageError(f"{file} is not JSON: {error}") from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise MessageError(f"{file} is not of format {FORMAT}")

@@ -12,11 +12,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fl_kit.bounded import parse_json
 from fl_kit.errors import TrackingError
 
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Answers that may be another one a little later."""
 
+ANSWER_LIMIT = 64 << 20
+"""Bytes of one answer: a page of a thousand runs has a few million."""
 TIMEOUT = 30.0
 """Seconds that one request may take."""
 
@@ -63,7 +66,10 @@ class MlflowServer:
             request.add_header("Authorization", f"Bearer {token}")
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT, context=trust()) as answer:
-                return dict(json.loads(answer.read() or b"{}"))
+                said = answer.read(ANSWER_LIMIT + 1)
+                if len(said) > ANSWER_LIMIT:
+                    raise TrackingError(f"{place.partition('?')[0]}: the answer is larger than {ANSWER_LIMIT:,} bytes")
+                return dict(parse_json(said or b"{}", infinite=True))
         except urllib.error.HTTPError as error:
             said = error.read(2000).decode("utf-8", "replace")
             if error.code in PASSING or error.code == 401:  # a token that has just expired is a fresh one next time

@@ -1,10 +1,12 @@
-"""The forms that a party's `identity` and `environment` may have."""
+"""The forms that a party's name, `identity` and `environment` may have."""
 
 import re
 
 from fl_kit.entries import nearest
 from fl_kit.errors import FederationError
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+"""A party's name becomes a folder, a metric's prefix and a step's name on every backend."""
 CLIENT_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 IDENTITIES = ("managed", "managed:<client id>", "user")
 OWN = ("cpu", "cuda")

@@ -8,7 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from fl_kit.bounded import parse_json
 from fl_kit.errors import LocalityError, PlanError
+from fl_kit.party_forms import NAME
 from fl_kit.table import Cell, Shown, Table
 
 ORCHESTRATOR = "orchestrator"
@@ -118,12 +120,12 @@ class Plan(Shown):
     def from_json(cls, text: str) -> "Plan":
         """The checked plan that `to_json` wrote; raises PlanError for anything else."""
         try:
-            found = json.loads(text)
+            found = parse_json(text)
             if found["format"] != FORMAT:
                 raise PlanError(f"this plan is of format {found['format']!r}; this fl-kit reads format {FORMAT}")
             steps = tuple(from_dict(entry) for entry in found["steps"])
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise PlanError(f"this is not a plan: {error!r}") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise PlanError(f"this is not a plan: {error!r:.300}") from error
         return cls(steps=steps).check()
 
     def table(self) -> Table:
@@ -214,7 +216,13 @@ def to_dict(step: Step) -> dict[str, Any]:
 def from_dict(entry: dict[str, Any]) -> Step:
     if set(entry) != {"op", "party", "round", "inputs", "outputs"}:
         raise ValueError(f"a step with the fields {sorted(entry)}")
-    texts = [entry["op"], entry["party"], *entry["inputs"].values(), *entry["outputs"].values()]
+    inputs, outputs = entry["inputs"], entry["outputs"]
+    if not isinstance(inputs, dict) or not isinstance(outputs, dict):
+        raise TypeError(f"a step whose inputs or outputs are not named: {entry}")
+    texts = [entry["op"], entry["party"], *inputs.values(), *outputs.values()]
     if not all(isinstance(text, str) for text in texts) or type(entry["round"]) is not int or entry["round"] < 0:
         raise TypeError(f"a step with a field of the wrong type: {entry}")
+    for name in (entry["op"], entry["party"], *outputs):
+        if not NAME.fullmatch(name):
+            raise ValueError(f"{name!r:.80} cannot name a step, its party or its output: they are folders")
     return Step(**entry)

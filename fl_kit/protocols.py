@@ -14,7 +14,7 @@ from torch import nn
 
 from fl_kit.batches import Rows
 from fl_kit.events import Event
-from fl_kit.messages import Memory, State, Update
+from fl_kit.messages import Groups, Memory, State, Update
 from fl_kit.model_state import ModelState
 from fl_kit.participation import Participants
 from fl_kit.plan import Plan, Step
@@ -98,6 +98,14 @@ class Strategy(Protocol):
 
     def private(self, module: nn.Module) -> frozenset[str]:
         """The names of the parameters and buffers that never leave a silo; the same at every call."""
+
+    def extra_groups(self, trainable: Tensors) -> Groups:
+        """The groups that an update has beside `delta` and the buffers: group → tensors like those in it.
+
+        trainable  the model's trainable parameters that are shared
+
+        Only names, shapes and dtypes count; the orchestrator refuses an update of any other form.
+        """
 
 
 class Aggregator(Protocol):

@@ -12,7 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
-from fl_kit.errors import TrackingError
+from fl_kit.bounded import parse_json
+from fl_kit.errors import StoreError, TrackingError
+from fl_kit.events import NOTE as SAID
 from fl_kit.events import (
     SILO_LATE,
     SILO_LEFT_OUT,
@@ -119,7 +121,7 @@ class Reporter:
         found = self.server.get("runs/get", run_id=self.root)["run"].get("data", {}).get("tags", [])
         taken = [tag["key"] for tag in found if tag["key"].startswith(f"{NOTE}.")]
         slots = max(1, TAGS // (len(self.plan.silos) + 1))
-        numbers = {tag["key"]: json.loads(tag["value"])["number"] for tag in found if tag["key"] in taken}
+        numbers = {tag["key"]: read_note(tag)[0] for tag in found if tag["key"] in taken}
         tags: dict[str, str] = {}
         for event in notes:
             own = [n for key, n in numbers.items() if key.startswith(f"{NOTE}.{event.party}.")]
@@ -188,6 +190,19 @@ def note(event: Event, number: int) -> str:
 def long(value: Value) -> TypeGuard[dict[str, Any]]:
     """Whether an event's value is that of a failure, with a message and a traceback."""
     return isinstance(value, dict) and "detail" in value
+
+
+def read_note(tag: Mapping[str, str]) -> tuple[int, Event]:
+    """The number and the event of a note; of a tag that holds none, whoever wrote it, 0 and an event that says so."""
+    try:
+        found = parse_json(tag["value"])
+        number, event = found["number"], Event.from_json(found["event"])
+        if type(number) is not int:
+            raise TypeError(f"its number is {number!r:.40}")
+        return number, event
+    except (ValueError, KeyError, TypeError, StoreError) as error:
+        said = f"the tag {tag['key']!r:.80} of the MLflow run holds no event: {error!s:.200}"
+        return 0, Event(time=now(), round=0, party=ORCHESTRATOR, name=SAID, value=said)
 
 
 def last(text: str, room: int) -> str:

@@ -1,22 +1,19 @@
 """Who takes part: silos, the orchestrator, and the federation of them."""
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from fl_kit.bounded import DEVICE
 from fl_kit.entries import Entries, plain
 from fl_kit.entries import nearest as nearest
 from fl_kit.errors import FederationError
-from fl_kit.party_forms import check_environment, check_identity
+from fl_kit.party_forms import NAME, check_environment, check_identity
 from fl_kit.readable import brief, call, changed, listed, readable_path
 from fl_kit.table import Shown, Table
 from fl_kit.yaml_lines import Lines, read_yaml
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
-"""A party's name becomes a folder, a metric's prefix and a step's name on every backend."""
 
 FORMS = {"identity": check_identity, "environment": check_environment}
 RESERVED = frozenset({"global", "orchestrator", "state"})
@@ -110,6 +107,8 @@ class Silo(Party):
                 f"silo name {self.name!r} will not do: use letters, digits, '-' and '_', at most 63, "
                 "and start with a letter or digit, because it names folders and metrics"
             )
+        if DEVICE.fullmatch(self.name):
+            raise FederationError(f"silo name {self.name!r} is a device on Windows, where no folder can have it")
         if self.name.lower() in RESERVED:
             raise FederationError(f"silo name {self.name!r} is fl-kit's own; choose another")
         for count in ("instance_count", "processes"):

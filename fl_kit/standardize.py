@@ -97,6 +97,12 @@ def measured_sums(model: nn.Module) -> Groups:
     return {GROUP: {name: module.measured() for name, module in standardizers(model).items()}}
 
 
+def expected_sums(model: nn.Module) -> Groups:
+    """Tensors like those sums."""
+    like = {name: torch.zeros(3, module.features, dtype=torch.float64) for name, module in standardizers(model).items()}
+    return {GROUP: like}
+
+
 def apply_sums(modules: Mapping[str, Standardize], reports: Iterable[Groups]) -> None:
     """Add up the silos' sums, in silo order, and set these, by name, from them."""
     totals: Tensors = {}

@@ -28,12 +28,13 @@ from fl_kit.errors import FlKitError, MessageError, PlanError, StepFailed, Store
 from fl_kit.events import Event, EventLog, now
 from fl_kit.execute import Inputs, Outputs, run_step
 from fl_kit.job import Job
-from fl_kit.messages import Memory, State, Update, complete, read, write
+from fl_kit.messages import TENSORS_LIMIT, Memory, State, Update, complete, read, write
 from fl_kit.plan import ORCHESTRATOR, Plan, Step, describe_outputs, round_name
 from fl_kit.protocols import Emit
 from fl_kit.reporting import Reporter
 from fl_kit.spent import Meter, timed
 from fl_kit.untold import Report, read_untold, write_untold
+from fl_kit.update_form import UpdateForm, size_limit
 from fl_kit.workbench import Workbench
 
 PATIENCE, LAST_PATIENCE = 30.0, 300.0
@@ -157,7 +158,7 @@ def attempts(
     """The step's outputs; a silo's step that fails is tried again as often as the job says, if it is asked for."""
     for left in range(job.retries if options.retry and step.party != ORCHESTRATOR else 0, -1, -1):
         try:
-            return run_step(job, step, messages(job, step, inputs, options, emit, meter), bench, emit=emit)
+            return run_step(job, step, messages(job, step, inputs, options, emit, meter, bench), bench, emit=emit)
         except StepFailed as failure:
             emit(failed(failure))
             if not left:
@@ -175,28 +176,47 @@ def keep(found: Outputs, outputs: Mapping[str, str]) -> None:
 
 
 def messages(
-    job: Job, step: Step, inputs: Mapping[str, str], options: argparse.Namespace, emit: Emit, meter: Meter
+    job: Job,
+    step: Step,
+    inputs: Mapping[str, str],
+    options: argparse.Namespace,
+    emit: Emit,
+    meter: Meter,
+    bench: Workbench,
 ) -> Inputs:
     """The step's inputs, read from their folders; updates one by one, as they are asked for."""
-    found: dict[str, object] = {"data": options.data, "updates": updates(job, step, inputs, emit, meter)}
+    found: dict[str, object] = {"data": options.data, "updates": updates(job, step, inputs, emit, meter, bench)}
+    limit = largest(bench)
     with meter.transferring():
         if "state" in step.inputs:
-            found["state"] = state = read(State, inputs["state"])
+            found["state"] = state = read(State, inputs["state"], copied=True, limit=limit)
         if "memory" in inputs:
-            found["memory"] = read(Memory, inputs["memory"])
+            found["memory"] = read(Memory, inputs["memory"], limit=limit)
         elif "memory" in step.inputs and step.party in state.counted:
-            found["memory"] = read(Memory, newest(Path(options.memories), state.counted[step.party]))
+            found["memory"] = read(Memory, newest(Path(options.memories), state.counted[step.party]), limit=limit)
     return found
+
+
+def largest(bench: Workbench) -> int:
+    """The largest message that is read, in bytes."""
+    try:
+        return size_limit(bench.model)
+    except Exception:  # the task's own model cannot be made: the step will say so, and whose fault it is
+        return TENSORS_LIMIT
 
 
 def newest(memories: Path, round: int) -> Path:
     """What a silo kept in a round: of a round that was run again (`round_003-2`), the last time."""
-    again = {int(path.name.rpartition("-")[2]): path for path in memories.glob(f"{round_name(round)}-*")}
+    tries = ((path.name.rpartition("-")[2], path) for path in memories.glob(f"{round_name(round)}-*"))
+    again = {int(number): path for number, path in tries if number.isdecimal()}
     return again[max(again)] if again else memories / round_name(round)
 
 
-def updates(job: Job, step: Step, inputs: Mapping[str, str], emit: Emit, meter: Meter) -> Iterator[Update]:
+def updates(
+    job: Job, step: Step, inputs: Mapping[str, str], emit: Emit, meter: Meter, bench: Workbench
+) -> Iterator[Update]:
     """The silos' updates, one by one; where the job has a quorum, a silo without a good one is left out."""
+    form, limit = UpdateForm.of(job, step, bench.model), size_limit(bench.model)
     for silo in step.updates:
         folder = inputs.get(f"update/{silo}", "")
         if job.min_silos is not None and not (folder and complete(folder)):
@@ -206,9 +226,9 @@ def updates(job: Job, step: Step, inputs: Mapping[str, str], emit: Emit, meter: 
             continue
         try:
             with meter.transferring():
-                update = read(Update, folder)
+                update = read(Update, folder, copied=True, limit=limit, check=form.check)
             if update.silo != silo:
-                raise MessageError(f"{folder} holds an update of {update.silo!r}: swapped between silos")
+                raise MessageError(f"{folder} holds an update of {update.silo!r:.80}: swapped between silos")
             if update.origin is None:
                 raise MessageError(
                     f"{folder} does not say which step made it, from which state: an fl-kit before manifests wrote it. "

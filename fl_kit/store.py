@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from fl_kit.bounded import inside, name_fault, parse_json, read_text
 from fl_kit.errors import FlKitError, MessageError, RunNotFound, StoreError
 from fl_kit.events import EventLog
 from fl_kit.files import write_text
@@ -25,6 +26,7 @@ from fl_kit.job import Job
 from fl_kit.messages import Groups, Memory, State, complete, read, read_meta, write
 from fl_kit.plan import Plan, round_name
 from fl_kit.silo import Federation, nearest
+from fl_kit.task import task_file
 
 Memories = Mapping[str, Memory]
 
@@ -107,7 +109,7 @@ class FolderStore:
     def open(cls, runs: Path, run_id: str) -> "FolderStore":
         """The folder of an earlier run; raises RunNotFound with the nearest id."""
         folder = runs / run_id
-        if Path(run_id).name != run_id or not (folder / "job.json").is_file():
+        if name_fault(run_id) or not (folder / "job.json").is_file():
             known = sorted((p.parent.name for p in runs.glob("*/job.json")), reverse=True)
             raise RunNotFound(f"there is no run {run_id!r} in {runs}{nearest(run_id, known)}")
         events = folder / "events.jsonl"
@@ -117,9 +119,9 @@ class FolderStore:
         """The job that was asked for, with its task made from the source kept here."""
         with blaming(self.folder / "job.json"):
             text = self._text("job.json")
-            name = json.loads(text)["task"]["name"]
-        source = self._text(f"task/{name}.py")
-        with blaming(self.folder / "job.json", f"with task/{name}.py "):
+            file = task_file(self.folder, text)
+        source = self._text(f"task/{file.name}")
+        with blaming(self.folder / "job.json", f"with task/{file.name} "):
             return Job.from_json(text, source, self.folder / INIT_FILE)
 
     def plan(self) -> Plan:
@@ -138,7 +140,7 @@ class FolderStore:
     def environment(self) -> dict[str, Any]:
         """Versions, threads and device of the run."""
         with blaming(self.folder / "environment.json"):
-            found = dict(json.loads(self._text("environment.json")))
+            found = dict(parse_json(self._text("environment.json")))
             return {**found, "threads": int(found["threads"])}
 
     def save(self, state: State, memories: Memories) -> None:
@@ -181,14 +183,17 @@ class FolderStore:
         if not complete(place / "state"):
             return False
         note = read_meta(place / "state")
-        if note.get("events", 0) > len(self.events):
+        events = note.get("events", 0)
+        if type(events) is not int or events > len(self.events):
             return False
         return not note.get("memories") or complete(place / "memories")
 
     def _text(self, name: str) -> str:
         try:
-            return (self.folder / name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            return read_text(inside(self.folder, name))
+        except OSError as error:
+            raise StoreError(f"{self.folder / name} cannot be read: {error.strerror}") from error
+        except ValueError as error:
             raise StoreError(f"{self.folder / name} cannot be read: {error}") from error
 
 
@@ -199,7 +204,7 @@ def blaming(file: Path, more: str = "") -> Iterator[None]:
         yield
     except StoreError:
         raise
-    except (FlKitError, ValueError, KeyError, TypeError) as error:
+    except (FlKitError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{file} {more}is damaged: {error}") from error
 
 

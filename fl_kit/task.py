@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
+from fl_kit.bounded import inside, parse_json
 from fl_kit.errors import TaskError
 from fl_kit.readable import DIGITS, readable_path
 from fl_kit.source import digest
@@ -203,3 +204,14 @@ def module_from(source: str, name: str, file: str) -> ModuleType:
         del sys.modules[full_name]
         raise
     return module
+
+
+def task_file(folder: Path, job: str) -> Path:
+    """Where a folder has the source of a job's task, from the text of its job.json.
+
+    Raises ValueError, KeyError or TypeError for a text that names none, or a name that leads out of the folder.
+    """
+    name = parse_json(job)["task"]["name"]
+    if not isinstance(name, str):
+        raise TypeError(f"the task has the name {name!r:.80}")
+    return inside(folder, f"task/{name}.py")

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from fl_kit.bounded import parse_json, read_text
 from fl_kit.errors import FlKitError, StoreError
 from fl_kit.events import Event
 
@@ -44,18 +45,16 @@ def write_untold(folder: str | Path, reports: Iterable[Report]) -> None:
 def read_untold(folder: str | Path) -> list[Report]:
     """The reports beside a state, mostly none; raises StoreError for a file that is not in this form."""
     file = Path(folder) / FILE
-    if not file.is_file():
+    if not file.exists() and not file.is_symlink():
         return []
     try:
-        if file.stat().st_size > LIMIT:
-            raise StoreError(f"{file} is larger than {LIMIT:,} bytes")
         return [
             Report(
                 step=str(each["step"]),
                 time=float(each["time"]),
                 events=tuple(Event.from_json(text) for text in each["events"]),
             )
-            for each in json.loads(file.read_text(encoding="utf-8"))
+            for each in parse_json(read_text(file, limit=LIMIT))
         ]
     except (OSError, ValueError, KeyError, TypeError, FlKitError) as error:
         raise StoreError(f"{file} holds no reports: {error}") from error

@@ -45,6 +45,9 @@ class AgreeingAvg(FedAvg):
         signs = {name: torch.sign(change) for name, change in update.delta.items()}
         return replace(update, extra={**update.extra, "signs": signs}), memory
 
+    def extra_groups(self, trainable):
+        return {"signs": trainable}  # like the parameters; the orchestrator refuses an update of any other form
+
     def aggregate(self, state, updates: Iterable, ctx):
         mean = ctx.combine(updates)
         agreed = {name: sign.abs() >= self.agreement for name, sign in mean.extra["signs"].items()}

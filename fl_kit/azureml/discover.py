@@ -8,8 +8,9 @@ from typing import Any
 from fl_kit.azureml.facts import AML, KUBERNETES, unreachable
 from fl_kit.azureml.places import instance_types, kind
 from fl_kit.errors import FederationError
+from fl_kit.party_forms import NAME
 from fl_kit.plan import ORCHESTRATOR
-from fl_kit.silo import NAME, RESERVED, Federation, Orchestrator, Silo
+from fl_kit.silo import RESERVED, Federation, Orchestrator, Silo
 
 TAG = "silo"
 """The tag of a compute or datastore that names its silo, or says `orchestrator`."""

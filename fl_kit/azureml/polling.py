@@ -1,6 +1,5 @@
 """What happened in a pipeline, read from its root MLflow run: one request tells whether anything did."""
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from fl_kit.events import (
     now,
 )
 from fl_kit.mlflow_rest import MlflowServer, NotNow
-from fl_kit.reporting import ABSENT, DONE, LEFT_OUT, NOTE, series_of, series_runs
+from fl_kit.reporting import ABSENT, DONE, LEFT_OUT, NOTE, read_note, series_of, series_runs
 
 ENDED = {"FINISHED": "completed", "KILLED": "stopped", "FAILED": "failed"}
 """MLflow's words for how a run ended, and fl-kit's."""
@@ -186,10 +185,10 @@ class Feed:
         for tag in tags:
             if not tag["key"].startswith(f"{NOTE}."):
                 continue
-            note = json.loads(tag["value"])
-            if (tag["key"], note["number"]) not in self._notes:
-                self._notes.add((tag["key"], note["number"]))
-                found.append(event := Event.from_json(note["event"]))
+            number, event = read_note(tag)
+            if (tag["key"], number) not in self._notes:
+                self._notes.add((tag["key"], number))
+                found.append(event)
                 if event.name == STOPPED_EARLY:
                     self.early = event.round
         return found

@@ -13,16 +13,20 @@ With several seeds the notebook is executed once for each (as its parameter `see
 held against its band.
 """
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fl_kit.bounded import read_text
 from fl_kit.entries import nearest
 from fl_kit.errors import RegressionError
 
 FILE = "bands.toml"
+BANDS_LIMIT = 1 << 20
+"""Bytes: bands of some thousand figures."""
 MODES = ("quick", "full")
 BUDGET = 600.0
 
@@ -78,8 +82,10 @@ def load_bands(folder: Path, mode: str) -> dict[str, Way]:
     if not file.is_file():
         return {}
     try:
-        found = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        found = tomllib.loads(read_text(file, limit=BANDS_LIMIT, links=True))
+    except OSError as error:
+        raise RegressionError(f"{file} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
         raise RegressionError(f"{file} is not TOML: {error}") from error
     for name, modes in found.items():
         if not (folder / f"{name}.ipynb").is_file():
@@ -130,4 +136,4 @@ def check_names(file: Path, place: str, entry: Any, known: tuple[str, ...]) -> N
 
 
 def is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf

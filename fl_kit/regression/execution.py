@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fl_kit.bounded import parse_json, read_text
 from fl_kit.entries import nearest
 from fl_kit.errors import RegressionError
 from fl_kit.regression.recording import recorded
 
+NOTEBOOK_LIMIT = 256 << 20
+"""Bytes of an executed notebook, its pictures included."""
 PAUSE = 0.1
 """Seconds between two looks at the process."""
 
@@ -138,7 +141,7 @@ def end(process: "subprocess.Popen[bytes]") -> None:
 def read_cells(notebook: Path) -> list[dict[str, Any]]:
     """The cells of a notebook file; raises RegressionError for what is none."""
     try:
-        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        cells = parse_json(read_text(notebook, limit=NOTEBOOK_LIMIT, links=True), infinite=True)["cells"]
         return [dict(cell) for cell in cells]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RegressionError(f"{notebook} is not a notebook: {error!r}") from error

@@ -105,3 +105,7 @@ class FedAvg(LocalTraining):
     def private(self, module: nn.Module) -> frozenset[str]:
         """The names of the parameters and buffers that never leave a silo."""
         return frozenset()
+
+    def extra_groups(self, trainable: Tensors) -> Groups:
+        """The groups that an update has beside `delta` and the buffers; this one's has none."""
+        return {}

@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 
 from fl_kit.errors import IncompatibleError, MessageError
-from fl_kit.messages import Memory, State, Update
+from fl_kit.messages import Groups, Memory, State, Update
 from fl_kit.protocols import Context
 from fl_kit.strategies.fedprox import FedProx
 from fl_kit.tensors import Tensors, accumulator
@@ -62,6 +62,9 @@ class FedNova(FedProx):
         """‖a_k‖₁ of that many steps; each factor is 1 where its setting is 0."""
         shrink = 1 - lr * self.mu
         return sum((1 - self.momentum**j) / (1 - self.momentum) * shrink ** (j - 1) for j in range(1, steps + 1))
+
+    def extra_groups(self, trainable: Tensors) -> Groups:
+        return {"steps": {"length": torch.zeros((), dtype=torch.float64)}}
 
     def aggregate(self, state: State, updates: Iterable[Update], ctx: Context) -> State:
         mean = ctx.combine(normalised(updates))

@@ -11,11 +11,11 @@ import torch
 
 from fl_kit.errors import IncompatibleError, TaskError
 from fl_kit.local import evaluate
-from fl_kit.messages import Memory, State, Update
+from fl_kit.messages import Groups, Memory, State, Update
 from fl_kit.metrics import ratio
 from fl_kit.protocols import Context
 from fl_kit.strategies.fedavg import FedAvg
-from fl_kit.tensors import norm
+from fl_kit.tensors import Tensors, norm
 
 LEAST_LOSS = 1e-10
 """Where the loss is 0, F^(q−1) has no value for q < 1."""
@@ -83,6 +83,9 @@ class QFedAvg(FedAvg):
             raise TaskError(
                 f"the loss {loss:g} to the power q={self.q:g} is no number: choose a smaller q, or a better start"
             ) from error
+
+    def extra_groups(self, trainable: Tensors) -> Groups:
+        return {"bound": {"bound": torch.zeros((), dtype=torch.float64)}} if self.q else {}
 
     def aggregate(self, state: State, updates: Iterable[Update], ctx: Context) -> State:
         mean = ctx.combine(updates)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fl_kit.errors import IncompatibleError
-from fl_kit.messages import Memory, State, Update
+from fl_kit.messages import Groups, Memory, State, Update
 from fl_kit.protocols import Context, Correction
 from fl_kit.strategies.fedavg import FedAvg
 from fl_kit.strategies.weights import as_combined, noting_weights, sum_of
@@ -72,6 +72,9 @@ class Scaffold(FedAvg):
             delta=update.delta, weight=update.weight, extra={**update.extra, "control": change}, metrics=update.metrics
         )
         return sent, kept
+
+    def extra_groups(self, trainable: Tensors) -> Groups:
+        return {"control": trainable}
 
     def aggregate(self, state: State, updates: Iterable[Update], ctx: Context) -> State:
         present: Tensors = {}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from fl_kit.bounded import parse_json, read_text
 from fl_kit.errors import TrackingError
 from fl_kit.files import write_text
 
@@ -59,7 +60,7 @@ def load(folder: Path | None) -> list[Ledger]:
     if folder is None or not (folder / FILE).exists():
         return []
     try:
-        found: dict[str, Any] = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        found: dict[str, Any] = parse_json(read_text(folder / FILE))
         if found["format"] != FORMAT:
             raise ValueError(f"it is of format {found['format']!r}")
         return [Ledger(**entry) for entry in found["mirrors"]]

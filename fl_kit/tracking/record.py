@@ -1,18 +1,18 @@
 """What MLflow is told of a run, whether the run is at hand or only its folder."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from fl_kit.bounded import inside, parse_json, read_text
 from fl_kit.errors import FlKitError, RunNotFound, StoreError, TrackingError
 from fl_kit.events import ENDED, RUN_COMPLETED, RUN_RESUMED, RUN_STARTED, RUN_STOPPED, Event, EventLog
 from fl_kit.messages import State, complete, read
 from fl_kit.plan import Plan, round_name
 from fl_kit.protocols import Run
 from fl_kit.silo import Federation, nearest
-from fl_kit.task import Task
+from fl_kit.task import Task, task_file
 
 FINISHED, KILLED, FAILED = "FINISHED", "KILLED", "FAILED"
 """MLflow's words for how a run ends."""
@@ -51,7 +51,7 @@ class Record:
     @property
     def settings(self) -> Mapping[str, Any]:
         """The job as plain data."""
-        return dict(json.loads(self.job))
+        return dict(parse_json(self.job))
 
     def end(self) -> str:
         """FINISHED, KILLED or FAILED; empty while the run goes on, or if it was cut off."""
@@ -96,7 +96,7 @@ def of_folder(folder: Path) -> Record:
         raise RunNotFound(f"{folder} is no run folder{nearest(folder.name, known)}")
     job = text(folder, "job.json")
     try:
-        task = json.loads(job)["task"]["name"]
+        source = task_file(folder, job)
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{folder / 'job.json'} is damaged: {error!r}") from error
     log = EventLog.load(folder / "events.jsonl") if (folder / "events.jsonl").exists() else EventLog()
@@ -104,7 +104,7 @@ def of_folder(folder: Path) -> Record:
         id=folder.name,
         job=job,
         plan=Plan.from_json(text(folder, "plan.json")),
-        task=Task(name=task, source=text(folder, f"task/{task}.py")),
+        task=Task(name=source.stem, source=text(folder, f"task/{source.name}")),
         federation=Federation.load(folder / "federation.yaml"),
         events=log.read,
         state=lambda: last_state(folder),
@@ -114,13 +114,14 @@ def of_folder(folder: Path) -> Record:
 
 def last_state(folder: Path) -> State | None:
     """The last state that a run folder holds whole."""
-    rounds = sorted((int(path.name.removeprefix("round_")) for path in folder.glob("round_*")), reverse=True)
+    numbers = (path.name.removeprefix("round_") for path in folder.glob("round_*"))
+    rounds = sorted((int(number) for number in numbers if number.isdecimal()), reverse=True)
     last = next((n for n in rounds if complete(folder / round_name(n) / "state")), None)
     return None if last is None else read(State, folder / round_name(last) / "state")
 
 
 def text(folder: Path, name: str) -> str:
     try:
-        return (folder / name).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_text(inside(folder, name))
+    except (OSError, ValueError) as error:
         raise StoreError(f"{folder / name} cannot be read: {error}") from error

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fl_kit.bounded import inside, parse_json, read_text, sha256_of
 from fl_kit.errors import DataError
 from fl_kit.silo import Federation, Silo
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MANIFEST = "manifest.json"
+FILE_LIMIT = 64 << 30
+"""Bytes of one file of a partition."""
 VERSION = 1
 """Goes up when the same arguments deal rows in another way, so that no older folder is taken for a new one."""
 
@@ -98,10 +101,10 @@ def ensure(root: Path, recipe: Mapping[str, Any], files: Files) -> Path:
 def is_whole(folder: Path, recipe: Mapping[str, Any]) -> bool:
     """Whether the folder has the manifest of this recipe, and every file as the manifest states it."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = parse_json(read_text(folder / MANIFEST))
         listed = manifest["files"].items()
         return bool(manifest["recipe"] == recipe) and all(
-            sha256((folder / path).read_bytes()) == digest for path, digest in listed
+            sha256_of(inside(folder, path), limit=FILE_LIMIT) == digest for path, digest in listed
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False

@@ -307,7 +307,7 @@ def test_meta_that_is_not_utf8_is_refused(folder: Path) -> None:
 
 def test_huge_meta_is_not_even_parsed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "meta.json").write_text(" " * (messages.META_LIMIT + 1) + "{}", encoding="utf-8")
-    monkeypatch.setattr(messages.json, "loads", lambda text: pytest.fail("it was parsed"))
+    monkeypatch.setattr(messages, "parse_json", lambda *_, **__: pytest.fail("it was parsed"))
     with pytest.raises(MessageError, match="larger than"):
         read(Update, folder)
 
@@ -316,7 +316,7 @@ def test_a_tensors_file_above_the_limit_is_not_opened(folder: Path, monkeypatch:
     size = (folder / "tensors.safetensors").stat().st_size
     read(Update, folder, limit=size)
     monkeypatch.setattr("safetensors.torch.load_file", lambda *_, **__: pytest.fail("it was opened"))
-    with pytest.raises(MessageError, match="more than"):
+    with pytest.raises(MessageError, match="larger than the"):
         read(Update, folder, limit=size - 1)
 
 
@@ -455,7 +455,14 @@ def test_a_good_update_gives_its_norm() -> None:
         (changed(weight=math.inf), "weight is inf"),
         (changed(extra={}), r"buffers: missing \['count'\]"),
         (changed(extra={"buffers": {"count": torch.tensor(5.0)}}), "buffers of 'count'"),
-        (changed(extra={**UPDATE.extra, "control": {"w": torch.tensor(math.nan)}}), "control of 'w' is not finite"),
+        (changed(extra={"buffers": {"count": torch.tensor(5.0).double()}}), "buffers of 'count'"),
+        (
+            changed(extra={**UPDATE.extra, "control": {"w": torch.tensor(math.nan)}}),
+            "group 'control', which the strategy",
+        ),
+        (changed(weight=2.0**54), "weight is 1.8"),
+        (changed(metrics={"loss": torch.zeros(1).expand((1 << 20) + 1)}), "sums of one"),
+        (changed(metrics={f"m{i}": torch.zeros(2) for i in range(1001)}), "more than 1,000 metrics"),
     ],
 )
 def test_a_malformed_update_is_refused_by_name(update: Update, words: str) -> None:
@@ -463,16 +470,41 @@ def test_a_malformed_update_is_refused_by_name(update: Update, words: str) -> No
         check_update(update, LIKE, BUFFERS)
 
 
+@pytest.mark.parametrize(
+    ("control", "words"),
+    [
+        ({}, r"control: missing \['w'\]"),
+        ({"w": torch.ones(3)}, r"control of 'w' is torch.float32 \(3,\), expected torch.float32 \(2,\)"),
+        ({"w": torch.ones(2).long()}, "control of 'w' is torch.int64"),
+        ({"w": torch.tensor([0.0, math.nan])}, "control of 'w' is not finite"),
+        ({"w": torch.ones(2), "x": torch.ones(2)}, r"control: missing \[\], unknown \['x'\]"),
+    ],
+)
+def test_every_group_is_checked_as_the_strategy_announced_it(control: Tensors, words: str) -> None:
+    announced = {**BUFFERS, "control": {"w": torch.zeros(2)}}
+    check_update(changed(extra={**UPDATE.extra, "control": {"w": torch.ones(2)}}), LIKE, announced)
+    with pytest.raises(MessageError, match=words):
+        check_update(changed(extra={**UPDATE.extra, "control": control}), LIKE, announced)
+
+
+def test_a_group_may_be_as_wide_as_the_sums_that_it_comes_from() -> None:
+    """A narrow model's control variates are float32 from the second round on: they are differences of means."""
+    half = Update(delta={}, weight=1.0, extra={"control": {"w": torch.ones(2)}})
+    check_update(half, {}, {"control": {"w": torch.zeros(2, dtype=torch.bfloat16)}})
+    with pytest.raises(MessageError, match="control"):
+        check_update(half, {}, {"control": {"w": torch.zeros(2, dtype=torch.float64)}})
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_a_long_finite_update_in_a_narrow_dtype_passes(dtype: torch.dtype) -> None:
     """10,000 times 1,024 has the norm 102,400: beyond float16's 65,504, and every value is finite."""
     delta = {"w": torch.full((10_000,), 1024.0, dtype=dtype)}
-    assert check_update(Update(delta=delta, weight=1.0), delta) == pytest.approx(102_400, rel=1e-6)
+    assert check_update(Update(delta=delta, weight=1.0), delta, {}) == pytest.approx(102_400, rel=1e-6)
 
 
 def test_an_update_without_tensors_has_norm_zero() -> None:
-    assert check_update(Update(delta={}, weight=0.0), {}) == 0.0
-    assert check_update(Update(delta={"w": torch.ones(0)}, weight=0.0), {"w": torch.ones(0)}) == 0.0
+    assert check_update(Update(delta={}, weight=0.0), {}, {}) == 0.0
+    assert check_update(Update(delta={"w": torch.ones(0)}, weight=0.0), {"w": torch.ones(0)}, {}) == 0.0
 
 
 def test_which_update_counted_is_read_as_it_was_written(tmp_path: Path) -> None:

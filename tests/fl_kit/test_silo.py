@@ -1,6 +1,7 @@
 """Silos and federations: names that work everywhere, and one message for all that is wrong."""
 
 import inspect
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -241,7 +242,7 @@ def test_the_file_is_for_people(tmp_path: Path) -> None:
         ("silos: [{name: a b, data: d}]", "silo name 'a b' will not do"),
         ("silos: [{name: a, data: d}, {name: A, data: d}]", "names must differ"),
         ("silos: [", "is not YAML"),
-        ("silos: !!python/object/apply:os.system ['true']", "is not YAML"),
+        ("silos: !!python/object/apply:os.system ['true']", "line 1 is not YAML that fl-kit reads: the tag"),
         ("\x00", "is not YAML"),
     ],
 )
@@ -331,6 +332,13 @@ def test_a_name_that_is_taken_has_its_line(tmp_path: Path) -> None:
         Federation.load(path)
 
 
+def bomb(first: str, later: str) -> str:
+    """Nine aliases of nine aliases of …: 9**7 parts in a few lines."""
+    names = "abcdefgh"
+    lines = [f"{c}: &{c} {later.format(', '.join([f'*{b}'] * 9))}" for b, c in pairwise(names)]
+    return "\n".join([f"a: &a {first}", *lines])
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -338,7 +346,13 @@ def test_a_name_that_is_taken_has_its_line(tmp_path: Path) -> None:
         ("silos: [{name: a, data: d}]\n\norchestartor: {}\n", "line 3: unknown field 'orchestartor'; did you mean"),
         ("silos: [{name: a, data: d}]\nsilos: [{name: b, data: d}]\n", "line 2: 'silos' was said before, on line 1"),
         ("silos: [{name: a, data: 2026-13-77}]", "is not YAML"),
-        ("silos: [{name: a, data: &x [*x]}]", "silo 1: data is"),
+        ("silos: [{name: a, data: &x [*x]}]", "line 1: what stands there refers to itself"),
+        ("silos: [{name: a, data: !!str 7}]\nx: " + "1:" * 40 + "1", "line 2: '1:1:.*is nothing that fl-kit reads"),
+        ("silos: [{name: !!bool x, data: d}]", "line 1: 'x' with the tag .*is nothing that fl-kit reads"),
+        (bomb("[x]", "[{}]"), "means more than 100,000 parts, by its aliases"),
+        (bomb("{k: v}", "{{<<: [{}]}}"), "means more than 100,000 parts, by its aliases"),
+        ("silos: " + "[" * 5000, "nested too deep"),
+        ("silos: []\n" + "#" * (1 << 20), "larger than"),
         ("silos: [{name: a, data: d, ? [k] : v}]", "is not YAML"),
     ],
 )
