@@ -141,11 +141,10 @@ def verify(folder: str | Path, digest: str = "", *, byte_code: bool = False) -> 
     try:
         data = read_bytes(folder / MANIFEST, limit=MANIFEST_LIMIT)
         files = dict(files_in(folder, byte_code=byte_code))
+        packed = files.pop(PACKED, None)
+        archive = None if packed is None else read_bytes(packed, limit=MOST_BYTES)
         texts = {name: read_bytes(path, limit=TEXT_LIMIT) for name, path in files.items() if name.startswith(TEXTS)}
         found = {n: bytes_digest(texts[n]) if n in texts else sha256_of(files[n], limit=FILE_LIMIT) for n in files}
-        archive = read_bytes(files[PACKED], limit=MOST_BYTES) if PACKED in files else None
-        if archive is not None:
-            del found[PACKED]
     except OSError as error:
         raise BundleError(f"{folder} holds no bundle: {error.filename} cannot be read: {error.strerror}") from error
     if digest and bytes_digest(data) != digest:

@@ -201,7 +201,7 @@ def largest(bench: Workbench) -> int:
     """The largest message that is read, in bytes."""
     try:
         return size_limit(bench.model)
-    except Exception:  # the task's own model cannot be made: the step will say so, and whose fault it is
+    except Exception:  # noqa: BLE001 - the task cannot make its model: the step will say so, and whose fault it is
         return TENSORS_LIMIT
 
 

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import re
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -451,7 +453,9 @@ def test_a_link_that_leads_nowhere_is_no_archive(copy: Path) -> None:
 def test_an_archive_that_is_too_large_is_not_read(sent: Path) -> None:
     with (sent / PACKED).open("r+b") as file:
         file.truncate(1 << 40)  # of nothing: it takes no room on the disk
-    assert refusal(sent).endswith("fl_kit.zip has 1,048,576 MiB; fl-kit's source has less than one")
+    assert refusal(sent).endswith(
+        "fl_kit.zip cannot be read: it has 1,099,511,627,776 bytes, larger than the 16,777,216 expected"
+    )
 
 
 def test_a_change_of_archive_and_manifest_together_is_found_by_the_digest(sent: Path, packed: Bundle) -> None:
@@ -498,3 +502,32 @@ def test_a_task_that_is_not_the_jobs_is_refused(copy: Path) -> None:
     (copy / "task" / "linear.py").write_bytes(DROPOUT.read_bytes())
     with pytest.raises(TaskError, match="sha256 differs"):
         Bundle(folder=copy, digest="").job()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
+def test_a_pipe_in_a_bundle_is_refused_and_never_waited_for(sent: Path) -> None:
+    os.mkfifo(sent / "more")
+    assert "more cannot be read: it is a pipe" in refusal(sent)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+@pytest.mark.parametrize("name", ["job.json", "manifest.json", "task"])
+def test_a_link_in_a_bundle_is_refused_even_to_the_same_bytes(sent: Path, tmp_path: Path, name: str) -> None:
+    (sent / name).rename(tmp_path / "elsewhere")
+    (sent / name).symlink_to(tmp_path / "elsewhere")
+    assert "it is a link" in refusal(sent)
+
+
+@pytest.mark.parametrize("name", ["task/NUL.py", "a:b", "x.", "MORE.txt"])
+def test_a_name_that_is_another_on_some_system_is_refused(sent: Path, name: str) -> None:
+    (sent / "more.txt").write_bytes(b"")
+    (sent / name).write_bytes(b"")
+    assert re.search("a file that no bundle has|twice but for case", refusal(sent))
+
+
+def test_what_was_verified_is_what_is_read(sent: Path) -> None:
+    bundle = verify(sent)
+    for name in ("job.json", "plan.json"):
+        (sent / name).write_text("{}", encoding="utf-8")
+    assert bundle.plan()
+    assert bundle.job()

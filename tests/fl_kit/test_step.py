@@ -415,7 +415,7 @@ def test_a_truncated_memory(fit_ready: tuple[Folders, Step], capsys: pytest.Capt
     truncate(memory)
     assert folders.run(step) == 1
     line = only_line(capsys)
-    assert line.startswith(f"MessageError: {memory / TENSORS_FILE} has ")
+    assert line.startswith(f"MessageError: {memory} is not a memory: it has ")
     assert line.endswith("it is not whole")
 
 

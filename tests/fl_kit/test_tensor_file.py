@@ -1,4 +1,4 @@
-"""The safetensors reader: to the bit what the library reads, nothing else, and no memory before the header is checked."""
+"""The safetensors reader: to the bit what the library reads; no memory is taken before the header is checked."""
 
 import json
 import struct
