@@ -3,6 +3,7 @@
 import socket
 import threading
 import time
+from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -58,7 +59,8 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for connection in list(self.server_state.connections):
-            if isinstance(connection, H11Protocol) and (connection.cycle is None or connection.cycle.response_complete):
+            cycle: Any = getattr(connection, "cycle", None)  # uvicorn says that there always is one, and there is not
+            if isinstance(connection, H11Protocol) and (cycle is None or cycle.response_complete):
                 connection.transport.abort()
         await super().shutdown(sockets)
 
