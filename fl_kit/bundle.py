@@ -103,13 +103,15 @@ def bundle_digest(job: Job, plan: Plan) -> str:
 
 
 def contents(job: Job, plan: Plan) -> Iterator[tuple[str, bytes]]:
-    """Name → bytes of every file but the manifest."""
+    """Name → bytes of every file but the manifest; raises BundleError where fl-kit's own source is no folder."""
     yield "job.json", job.to_json().encode()
     yield "plan.json", plan.to_json().encode()
     yield f"task/{job.task.name}.py", canonical(job.task.source)
     if job.init is not None:
         yield INIT_FILE, job.init.to_bytes()
     package = Path(__file__).parent
+    if not package.is_dir():
+        raise BundleError(f"{package} is in an archive: an fl-kit that runs from a bundle writes no other bundle")
     for path in package.rglob("*"):
         place = path.relative_to(package)
         hidden = any(part.startswith((".", "__pycache__")) for part in place.parts)  # an editor's, or Python's own

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,10 @@ class AzureML:
         job = submissions.workspace.job(submissions.made[-1].job)
         return AzureMLRun(submissions).watch(resume=job is not None and job.status in TERMINAL)
 
+    @cached_property
+    def _workspace(self) -> Workspace:
+        return Workspace(self.client)
+
     @property
     def _runs(self) -> Path:
         return Path(self.folder).resolve()
@@ -102,12 +107,11 @@ class AzureML:
         try:
             store = FolderStore.open(self._runs, run_id)
         except RunNotFound as error:
-            workspace = Workspace(self.client)
-            if Path(run_id).name != run_id or workspace.job(run_id) is None:
+            if Path(run_id).name != run_id or self._workspace.job(run_id) is None:
                 raise
             raise RunNotFound(
-                f"workspace {workspace.name} has run {run_id}, but its folder is not in {self._runs}: bring it from "
-                "the machine that started the run, or give AzureML the `folder` in which it is"
+                f"workspace {self._workspace.name} has run {run_id}, but its folder is not in {self._runs}: bring it "
+                "from the machine that started the run, or give AzureML the `folder` in which it is"
             ) from error
         submissions = self._submissions(run_id, store).find()
         if not submissions.made:
@@ -117,7 +121,7 @@ class AzureML:
         return submissions
 
     def _submissions(self, run_id: str, store: FolderStore) -> Submissions:
-        return Submissions(Workspace(self.client), run_id, store, self.experiment)
+        return Submissions(self._workspace, run_id, store, self.experiment)
 
     def _settings(self) -> dict[str, Any]:
         """What the run folder keeps beside job, plan and federation."""

@@ -6,8 +6,9 @@ data owner can read before anything runs, and from which the SDK makes its own o
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fl_kit.azureml.environment import environment_of, is_registered
@@ -26,13 +27,28 @@ class Pipeline:
     """What is submitted for some rounds of a run, as plain data.
 
     environments  `name:version` → an environment in which components' steps run
-    components    `name:version` → a pipeline component
+    components    `name:version` → a pipeline component, in the order in which they are registered; the last one's
+                  version stands for those of all the others too, so that a workspace which has it has all of them
     job           the pipeline job; its nodes call the components by name and version
+    code          the folder that travels, as the components name it
     """
 
     environments: Mapping[str, Mapping[str, Any]]
     components: Mapping[str, Mapping[str, Any]]
     job: Mapping[str, Any]
+    code: str
+
+    def with_code(self, uploaded: str) -> "Pipeline":
+        """The same pipeline, whose components name the code that was uploaded: the SDK need not look for it again."""
+
+        def naming(node: Mapping[str, Any]) -> dict[str, Any]:
+            return {**node, "component": {**node["component"], "code": uploaded}}
+
+        components = {
+            label: {**component, "jobs": {name: naming(node) for name, node in component["jobs"].items()}}
+            for label, component in self.components.items()
+        }
+        return replace(self, components=components, code=uploaded)
 
 
 def compile_pipeline(
@@ -59,7 +75,7 @@ def compile_pipeline(
     chosen = phases(layout.plan)[first:last]
     if not chosen:
         raise PlanError(f"the plan has no phases from {first} on up to {last}")
-    components = {phase.shape: phase_component(phase, terms) for phase in unlike(chosen)}
+    components = with_versions({phase.shape: phase_component(phase, terms) for phase in unlike(chosen)}, terms.code)
     labels = {shape: label(component) for shape, component in components.items()}
     made = {source: {"path": at} for phase in chosen for source, at in given(phase)}
     for phase in chosen:
@@ -79,6 +95,7 @@ def compile_pipeline(
         environments=environments(chosen, terms),
         components={labels[shape]: component for shape, component in components.items()},
         job=job,
+        code=terms.code,
     )
 
 
@@ -95,7 +112,7 @@ def rounds_of(chosen: list[Phase]) -> str:
 
 
 def phase_component(phase: Phase, terms: Terms) -> dict[str, Any]:
-    """The pipeline component of all phases of this shape; its version follows from all that it says."""
+    """The pipeline component of all phases of this shape, without its version."""
     inputs: dict[str, Any] = {"round": TEXT, **dict.fromkeys(phase.sources.values(), FOLDER)}
     for step in phase.steps:
         if "data" in step.inputs:
@@ -103,7 +120,7 @@ def phase_component(phase: Phase, terms: Terms) -> dict[str, Any]:
         if "memory" in step.inputs:
             inputs[f"{phase.idents[step.party]}_memories"] = FOLDER
             inputs |= {"run": TEXT} if terms.memory_may_lack else {}
-    found = {
+    return {
         "$schema": "https://azuremlschemas.azureedge.net/latest/pipelineComponent.schema.json",
         "type": "pipeline",
         "name": f"fl_{''.join(c if c.isalnum() else '_' for c in terms.job.task.name.lower())}_{phase.op}",
@@ -112,12 +129,20 @@ def phase_component(phase: Phase, terms: Terms) -> dict[str, Any]:
         "outputs": dict.fromkeys(phase.outputs.values(), FOLDER),
         "jobs": {phase.nodes[step.id]: node(phase, step, terms) for step in phase.steps},
     }
-    return {**found, "version": version(found, terms.code)}
 
 
-def version(component: Mapping[str, Any], code: str) -> str:
+def with_versions(components: Mapping[str, Mapping[str, Any]], code: str) -> dict[str, dict[str, Any]]:
+    """The same components, each with the version that follows from its content; the last one's from all contents."""
+    found: dict[str, dict[str, Any]] = {}
+    for number, (shape, component) in enumerate(components.items(), 1):
+        others = [label(other) for other in found.values()] if number == len(components) else []
+        found[shape] = {**component, "version": version(component, code, others)}
+    return found
+
+
+def version(component: Mapping[str, Any], code: str, others: Iterable[str] = ()) -> str:
     """A component's version: the same for the same content, wherever its code lies on this machine."""
-    text = json.dumps(component, sort_keys=True).replace(json.dumps(code), '"code"')
+    text = " ".join((json.dumps(component, sort_keys=True).replace(json.dumps(code), '"code"'), *others))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -152,9 +177,11 @@ def given(phase: Phase) -> Iterator[tuple[str, str]]:
         yield f"{step}:{name}", f"${{{{parent.jobs.{phase.name}.outputs.{ident}}}}}"
 
 
-def unlike(chosen: Iterable[Phase]) -> list[Phase]:
-    """One phase of each shape."""
-    return list({phase.shape: phase for phase in reversed(list(chosen))}.values())
+def unlike(chosen: Sequence[Phase]) -> list[Phase]:
+    """One phase of each shape: first the rounds, which the next chunk of the run has too, and what is called often."""
+    times = Counter(phase.shape for phase in chosen)
+    first = {phase.shape: phase for phase in reversed(chosen)}
+    return sorted(first.values(), key=lambda phase: (phase.op != "aggregate", -times[phase.shape]))
 
 
 def label(asset: Mapping[str, Any]) -> str:

@@ -1,11 +1,33 @@
-"""Hands a compiled pipeline to the SDK: environments and components are registered once, the job calls them."""
+"""Hands a compiled pipeline to the SDK: environments and components are registered once, the job calls them.
+
+Each thing that is registered is a request of its own, for AzureML takes no two in one. A job that the workspace has
+never seen, of FedAvg with any number of silos in one environment and of rounds, takes 22:
+
+    1  GET   component           is all of it there? The last one that is registered stands for the others
+    1  GET   codes?hash=…        is this content there?
+    1  POST  startPendingUpload  where shall it go?
+    1  HEAD  blob                is the first file there?
+    5  PUT   blobs               job.json, plan.json, the task, the manifest, and fl-kit's source in one archive
+    1  PUT   blob's metadata     all files are there
+    1  PUT   code                the folder becomes an asset
+    1  PUT   environment         one for each image and list of packages
+    1  GET   workspace           once for a client, before its first pipeline component
+    5  PUT   components          the commands init, fit, aggregate, evaluate and report, to which the SDK gives names
+    3  PUT   components          the pipelines start, round and report, made of those
+    1  PUT   job
+
+From the hash to the asset it is the SDK that decides, and about the workspace. Sent again, by whomever, the job is
+the first and the last of these: 2. Given weights are one more file; where silos keep a memory, the round in which
+they have none yet is one more command and one more pipeline; rounds of other silos are pipelines of their own. The
+first run of a client asks once more, for the address of the workspace's MLflow.
+"""
 
 import io
 import logging
 import re
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any, TextIO
@@ -31,15 +53,49 @@ def submit(client: Any, pipeline: Pipeline, folder: Path) -> Any:
     """
     from azure.ai.ml import load_component, load_environment, load_job
 
-    files = write_files(pipeline, folder)
     with without_notices():
-        new = absent(client.components, pipeline.components)
-        for label in absent(client.environments, pipeline.environments) if new else ():
-            client.environments.create_or_update(load_environment(files[label]))
-        for label in new:
-            client.components.create_or_update(load_component(files[label]))
-        job = load_job(files["job"])
-        return client.jobs.create_or_update(job, skip_validation=True)
+        there = has(client.components, list(pipeline.components)[-1])
+        pipeline = pipeline if there else pipeline.with_code(upload(client, pipeline.code))
+        files = write_files(pipeline, folder)
+        for label in () if there else pipeline.environments:
+            register(client.environments, label, load_environment(files[label]))
+        for label in () if there else pipeline.components:
+            register(client.components, label, load_component(files[label]))
+        return client.jobs.create_or_update(load_job(files["job"]), skip_validation=True)
+
+
+def upload(client: Any, folder: str) -> str:
+    """Bring a folder to the workspace, unless it has one of the same content; gives what a component names it by.
+
+    Once for all components: from each that names a folder, the SDK would ask the workspace for it again. The call is
+    the one with which the SDK itself uploads a component's code; it is not public.
+    """
+    from azure.ai.ml.entities._assets import Code
+
+    return f"azureml:{client._code.create_or_update(Code(path=folder)).id}"
+
+
+def register(operations: Any, label: str, asset: Any) -> None:
+    """Make an asset, unless the workspace has it: its version is made from its content, so then it is the same."""
+    from azure.core.exceptions import HttpResponseError
+
+    try:
+        operations.create_or_update(asset)
+    except HttpResponseError:
+        if not has(operations, label):
+            raise
+
+
+def has(operations: Any, label: str) -> bool:
+    """Whether the workspace has a `name:version`."""
+    from azure.core.exceptions import ResourceNotFoundError
+
+    name, _, version = label.partition(":")
+    try:
+        operations.get(name, version)
+    except ResourceNotFoundError:
+        return False
+    return True
 
 
 @contextmanager
@@ -94,20 +150,6 @@ class WithoutBlankLines(io.TextIOBase):
 
     def flush(self) -> None:
         self.to.flush()
-
-
-def absent(operations: Any, labels: Iterable[str]) -> list[str]:
-    """Which of these `name:version` the workspace has not: a version is made from its content, so the rest stay."""
-    from azure.core.exceptions import ResourceNotFoundError
-
-    found = []
-    for label in labels:
-        name, _, version = label.partition(":")
-        try:
-            operations.get(name, version)
-        except ResourceNotFoundError:
-            found.append(label)
-    return found
 
 
 def write_yaml(content: Mapping[str, Any], file: Path) -> None:

@@ -17,6 +17,7 @@ class Workspace:
     def __init__(self, client: Any) -> None:
         self.client = client
         self._scope = ""
+        self._tracking = ""
 
     @property
     def name(self) -> str:
@@ -25,8 +26,9 @@ class Workspace:
 
     def tracking(self) -> MlflowServer:
         """The workspace's MLflow, asked as the user; the SDK renews the token when it is old."""
-        uri = self.client.workspaces.get(self.client.workspace_name).mlflow_tracking_uri
-        return MlflowServer(url=uri, token=self._token, patience=0.0)
+        if not self._tracking:
+            self._tracking = self.client.workspaces.get(self.client.workspace_name).mlflow_tracking_uri
+        return MlflowServer(url=self._tracking, token=self._token, patience=0.0)
 
     def job(self, name: str) -> Any | None:
         """A job that was submitted, or None."""

@@ -487,6 +487,14 @@ def test_a_file_where_the_folder_should_be_is_one_clear_error(
         write_bundle(travelling, travelling.plan(federation), tmp_path / "taken")
 
 
+def test_an_fl_kit_that_runs_from_an_archive_writes_no_bundle_without_itself(
+    travelling: Job, federation: Federation, packed: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundles, "__file__", str(packed.folder / PACKED / "fl_kit" / "bundle.py"))
+    with pytest.raises(BundleError, match=r"fl_kit\.zip.fl_kit is in an archive"):
+        write_bundle(travelling, travelling.plan(federation), tmp_path / "made")
+
+
 @pytest.mark.parametrize("name", ["job.json", "plan.json"])
 def test_a_consistent_bundle_without_a_job_or_plan_says_so(copy: Path, name: str) -> None:
     (copy / name).unlink()

@@ -109,6 +109,44 @@ def test_a_malformed_update_is_named_or_left_out_as_in_a_simulation(local, backe
         all_needed.wait(timeout=240)
 
 
+HOSTILE = """
+import json
+import sys
+from pathlib import Path
+
+PICKLE = b"\\x80\\x04\\x8c\\x05posix\\x8c\\x06system\\x93\\x8c\\x12touch was-it-loaded\\x85R."
+
+def writes_what_it_likes(write):
+    def writing(message, folder):
+        write(message, folder)
+        if getattr(message, "silo", "") == "bravo":
+            tensors, meta = Path(folder, "tensors.safetensors"), Path(folder, "meta.json")
+            tensors.write_bytes(PICKLE if HOW == "pickle" else tensors.read_bytes()[:-1])
+            if HOW == "pickle":
+                meta.write_text(json.dumps({**json.loads(meta.read_text()), "bytes": len(PICKLE)}))
+    return writing
+
+command = sys.modules["__main__"]
+if hasattr(command, "keep"):  # the silo runs fl_kit.step
+    command.write = writes_what_it_likes(command.write)
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "why"), [("pickle", "is not safetensors"), ("truncated", "it is not whole")], ids=["pickle", "truncated"]
+)
+def test_what_a_silo_makes_of_its_files_is_named_by_silo_round_and_step_and_never_loaded(
+    local, backend, tmp_path, how, why
+):
+    job = asked(variant(tmp_path, f"HOW = {how!r}\n{HOSTILE}"), rounds=1, evaluate_every=0)
+    run = job.run(local.federation, on=backend)
+    with pytest.raises(StepFailed, match=rf"the update of bravo: .*{why}") as raised:
+        run.wait(timeout=240)
+    assert (raised.value.silo, raised.value.round, raised.value.op) == ("orchestrator", 1, "aggregate")
+    assert len(run.failures) == 1
+    assert not list(local.state.root.rglob("was-it-loaded"))
+
+
 def test_a_step_that_is_killed_is_named_and_tried_again(local, backend, tmp_path):
     """137 is how a container says that its process was killed, for want of memory mostly."""
     source = "import os\ndef loss(outputs, targets):\n    print('so far so good', flush=True)\n    os._exit(137)"

@@ -201,6 +201,43 @@ def test_a_version_follows_from_what_a_component_says_not_from_where_it_lies():
     assert not here.components.keys() & other.components.keys()
 
 
+def last(pipeline: Pipeline) -> str:
+    return list(pipeline.components)[-1]
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"rounds": 1}, {"strategy": Scaffold(), "per_round": 1, "rounds": 5}], ids=str
+)
+def test_the_last_component_is_another_where_any_other_is(settings):
+    """So a workspace that has the last one was sent all of them, and need be asked for no more."""
+    about = terms(**settings)
+    whole = compiled(about)
+    assert {label for call in whole.job["jobs"].values() for label in [call["component"].removeprefix("azureml:")]} == (
+        whole.components.keys()
+    )
+    part = compiled(about, first=0, last=2)
+    assert len(part.components) < len(whole.components)
+    assert last(part).partition(":")[0] == last(whole).partition(":")[0]
+    assert last(part) not in whole.components
+
+
+def test_a_round_is_one_component_in_every_chunk_of_a_run():
+    about = terms(rounds=3)
+    chunks = [compiled(about, first=first, last=first + 1) for first in range(3)] + [compiled(about, first=3)]
+    called = [chunk.job["jobs"].get(f"round_{round:03d}") for round, chunk in enumerate(chunks)]
+    rounds = {call["component"] for call in called[1:] if call}
+    assert len(rounds) == 1
+    assert compiled(about).job["jobs"]["round_001"]["component"] in rounds
+
+
+def test_components_name_the_code_that_was_uploaded_and_keep_their_names():
+    here = compiled(terms())
+    there = here.with_code("azureml:/w/codes/c/versions/1")
+    nodes = [node for component in there.components.values() for node in component["jobs"].values()]
+    assert {node["component"]["code"] for node in nodes} == {there.code} == {"azureml:/w/codes/c/versions/1"}
+    assert there.with_code(here.code) == here
+
+
 def test_each_environment_has_a_name_and_is_registered_once():
     silos = federation(silo("north"), silo("south"), silo("gpu", environment="cuda"), silo("own", environment=OWN))
     pipeline = compiled(terms(silos))
@@ -262,6 +299,13 @@ def test_the_real_sdk_reads_and_validates_it(sdk, tmp_path, settings):
     )
     about = Terms(**{**vars(terms(mixed, code=str(tmp_path / "code"), **settings)), "limit": 90})
     pipeline = compiled(about)
+    scope = "/subscriptions/s/resourceGroups/g/providers/Microsoft.MachineLearningServices/workspaces/w"
+    uploaded = pipeline.with_code(f"azureml:{scope}/codes/c/versions/1")
+    for label, file in write_files(uploaded, tmp_path / "sent").items():
+        if label in uploaded.components:
+            component = sdk.load_component(file)
+            assert component._validate().passed, component._validate().error_messages
+            assert {node.component.code for node in component.jobs.values()} == {f"{scope}/codes/c/versions/1"}
     files = write_files(pipeline, tmp_path / "yaml")
     for label in pipeline.environments:
         environment = sdk.load_environment(files[label])
