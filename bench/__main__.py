@@ -107,8 +107,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def only_azureml(*, quick: bool, readme: bool) -> int:
-    line = report.submitted(submission(quick=quick))
+    found = submission(quick=quick)
+    line = report.submitted(found)
     print(line)
+    print(report.requests_of(found))
     if readme:
         report.put_line_into(ROOT / "README.md", line)
     return 0

@@ -1,10 +1,14 @@
-"""Submits a large plan through the real SDK to a local workspace. `python -m bench.azureml 10 50`."""
+"""Submits a large plan through the real SDK to a local workspace. `python -m bench.azureml 10 50`.
+
+What each request is for stands in `fl_kit.azureml.submit`; one more asks where the workspace's MLflow is.
+"""
 
 import argparse
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,7 +54,8 @@ def submissions(silos: int, rounds: int, folder: Path) -> dict[str, Any]:
                 found[time_] = {
                     "seconds": time.perf_counter() - began,
                     "requests": len(calls),
-                    "uploads": sum(is_upload(call) for call in calls),
+                    "uploads": sum(count for kind, count in kinds(calls).items() if kind.endswith(" blobs")),
+                    "kinds": kinds(calls),
                 }
             run.stop()
             run.wait(timeout=120)
@@ -86,9 +91,16 @@ def counted() -> Iterator[list[str]]:
         yield calls
 
 
-def is_upload(call: str) -> bool:
-    """Whether it brings a file of the bundle: the SDK sends each in a request of its own."""
-    return "/bundle/" in call
+def kinds(calls: Iterable[str]) -> dict[str, int]:
+    """Method and what it is about, as in `PUT components`, → how many such requests; what is uploaded is `blobs`."""
+    found: Counter[str] = Counter()
+    for call in calls:
+        method, _, address = call.partition(" ")
+        path = address.partition("?")[0].split("/")
+        place = path.index("workspaces") + 2 if "workspaces" in path else len(path)
+        kind = "blobs" if "blob" in path else "".join(path[place : place + 1]) or "workspace"
+        found[f"{method} {kind}"] += 1
+    return dict(found)
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from bench.systems import FOLDER, LOOP, MEMORY, SYSTEMS
 
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
+TIMES = ("first", "again")
 SUBMITTED = "- A job submitted by the real SDK to a local AzureML workspace"
 COLUMNS = (
     "workload",
@@ -117,9 +118,16 @@ def submitted(found: dict[str, Any]) -> str:
     first, again = found["first"], found["again"]
     return (
         f"{SUBMITTED}, {found['silos']} silos × {found['rounds']} rounds, {found['steps']} steps: "
-        f"{first['seconds']:.1f} s and {first['requests']} requests, {first['uploads']} of them files of the bundle; "
+        f"{first['seconds']:.1f} s and {first['requests']} requests, "
+        f"{first['uploads']} of them for the bundle's files; "
         f"again {again['seconds']:.1f} s and {again['requests']} requests"
     )
+
+
+def requests_of(found: dict[str, Any]) -> str:
+    """Of what kinds the requests are, each time."""
+    listed = {time: ", ".join(f"{count} {kind}" for kind, count in found[time]["kinds"].items()) for time in TIMES}
+    return "\n".join(f"  {time}: {listed[time]}" for time in TIMES)
 
 
 def machine() -> str:

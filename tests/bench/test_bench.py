@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bench import __main__ as command
-from bench import loop, report, systems
+from bench import azureml, loop, report, systems
 from bench.federated import prepare
 from bench.memory import peak_of_run
 from bench.result import Result, same_result
@@ -22,12 +22,12 @@ SUBMITTED = {
     "silos": 10,
     "rounds": 50,
     "steps": 562,
-    "first": {"seconds": 2.96, "requests": 126, "uploads": 99},
-    "again": {"seconds": 1.52, "requests": 5, "uploads": 0},
+    "first": {"seconds": 2.96, "requests": 23, "uploads": 7, "kinds": {"GET components": 1, "PUT blobs": 6}},
+    "again": {"seconds": 1.52, "requests": 2, "uploads": 0, "kinds": {"GET components": 1, "PUT jobs": 1}},
 }
 LINE = (
     "- A job submitted by the real SDK to a local AzureML workspace, 10 silos × 50 rounds, 562 steps: "
-    "3.0 s and 126 requests, 99 of them files of the bundle; again 1.5 s and 5 requests"
+    "3.0 s and 23 requests, 7 of them for the bundle's files; again 1.5 s and 2 requests"
 )
 PARAMETERS = {"W1": 114_314, "W2": 6_274, "W3": 25_197_578}
 
@@ -184,7 +184,7 @@ def test_the_line_about_azureml_replaces_itself_alone(
     for _ in range(2):
         assert command.main(["--azureml", "--readme"]) == 0
         assert readme.read_text() == f"before\n\n{report.BEGIN}\ntable\n{LINE}\n{report.END}\nafter\n"
-    assert capsys.readouterr().out == f"{LINE}\n{LINE}\n"
+    assert capsys.readouterr().out == f"{LINE}\n{report.requests_of(SUBMITTED)}\n" * 2
 
 
 @pytest.mark.parametrize(
@@ -198,6 +198,22 @@ def test_a_page_without_the_marks_is_left_alone(tmp_path: Path, page: str) -> No
     assert readme.read_text() == page
 
 
+def test_the_kinds_of_requests_are_listed() -> None:
+    assert report.requests_of(SUBMITTED) == (
+        "  first: 1 GET components, 6 PUT blobs\n  again: 1 GET components, 1 PUT jobs"
+    )
+
+
+def test_requests_are_told_apart_by_method_and_by_what_they_are_about() -> None:
+    scope = "https://h:1/subscriptions/s/resourceGroups/g/providers/Microsoft.MachineLearningServices/workspaces/w"
+    calls = [
+        f"GET {scope}?api-version=1",
+        f"PUT {scope}/components/c/versions/1?x=/jobs/",
+        "PUT https://h:1/blob/a/b?s",
+    ]
+    assert azureml.kinds([*calls, calls[1]]) == {"GET workspace": 1, "PUT components": 2, "PUT blobs": 1}
+
+
 def test_the_parts_run_as_commands() -> None:
     """Each part is started in a fresh interpreter, as `make bench` does."""
     from bench.child import figures
@@ -207,6 +223,8 @@ def test_the_parts_run_as_commands() -> None:
     assert figures("timing", "V:2", "1")["same"] is True
     submitted = figures("azureml", "2", "2")
     assert submitted["steps"] == 1 + 2 * 3 + 3  # init; two fits and an aggregate; two reports and their sums
+    assert submitted["first"]["uploads"] == 7  # five files; the SDK asks for one before, and marks it after
     assert submitted["again"]["requests"] < submitted["first"]["requests"] - submitted["first"]["uploads"]
+    assert all(sum(submitted[time]["kinds"].values()) == submitted[time]["requests"] for time in report.TIMES)
     start = to_end_of_round_1("V:1", systems.MEMORY, 1)
     assert 0 < start["run"] < start["process"]
