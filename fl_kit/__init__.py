@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from fl_kit.aggregators import Median as Median
     from fl_kit.aggregators import NormBounded as NormBounded
     from fl_kit.aggregators import TrimmedMean as TrimmedMean
+    from fl_kit.approvals import approve as approve
+    from fl_kit.bundle import write_bundle as write_bundle
     from fl_kit.errors import FlKitError as FlKitError
     from fl_kit.job import Job as Job
+    from fl_kit.policy import Policy as Policy
     from fl_kit.regression.recording import record as record
     from fl_kit.regression.recording import record_run as record_run
     from fl_kit.schedules import constant as constant
@@ -91,6 +94,8 @@ HOMES = {
     "Moon": "fl_kit.strategies",
     "Task": "fl_kit.task",
     "TrimmedMean": "fl_kit.aggregators",
+    "Policy": "fl_kit.policy",
+    "approve": "fl_kit.approvals",
     "constant": "fl_kit.schedules",
     "cosine": "fl_kit.schedules",
     "exponential": "fl_kit.schedules",
@@ -99,6 +104,7 @@ HOMES = {
     "step_decay": "fl_kit.schedules",
     "warmup": "fl_kit.schedules",
     "watch": "fl_kit.watcher",
+    "write_bundle": "fl_kit.bundle",
 }
 
 __all__ = [*HOMES]  # noqa: PLE0604

@@ -15,6 +15,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from fl_kit.archive import MOST_BYTES, archive_of, files_of
 from fl_kit.bounded import TEXT_LIMIT, inside, name_fault, parse_json, read_bytes, read_text, sha256_of
@@ -59,6 +60,13 @@ class Bundle:
             raise BundleError(f"the bundle in {self.folder} holds no job: {error!r}") from error
         return Job.from_json(text, source, self.folder / INIT_FILE)
 
+    def settings(self) -> dict[str, Any]:
+        """What job.json says, without importing the task; raises BundleError if there is none."""
+        try:
+            return dict(parse_json(self._text("job.json")))
+        except (OSError, ValueError, TypeError) as error:
+            raise BundleError(f"the bundle in {self.folder} holds no job: {error!r}") from error
+
     def plan(self) -> Plan:
         """The plan; raises BundleError if it holds none."""
         try:
@@ -79,6 +87,10 @@ def write_bundle(job: Job, plan: Plan, folder: str | Path, *, packed: bool = Fal
     packed  put fl-kit's own source into one archive; the digest stays the same
 
     Raises BundleError if the folder holds anything else, or cannot be written.
+
+    >>> bundle = write_bundle(job, job.plan(federation), "to_approve/bundle")
+    >>> bundle.digest == write_bundle(job, job.plan(federation), "again").digest
+    True
     """
     folder = Path(folder)
     files = dict(contents(job, plan))

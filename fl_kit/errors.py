@@ -12,6 +12,8 @@
     ├── QuorumLost           fewer silos delivered than `min_silos`
     ├── MessageError         an update, state or memory is malformed
     ├── BundleError          what travels differs from its manifest
+    ├── ApprovalError        a key, a signature or an approval cannot be made or read
+    ├── PolicyError          a silo's own policy refuses a bundle, or cannot be read
     ├── StoreError           a run folder cannot be read or written
     │   └── RunNotFound      no run of that id
     ├── TrackingError        the MLflow mirror cannot be brought up to date
@@ -98,6 +100,14 @@ class MessageError(FlKitError):
 
 class BundleError(FlKitError):
     """A file of the bundle is missing or differs from the manifest."""
+
+
+class ApprovalError(FlKitError):
+    """A key, a signature or an approval cannot be made or read."""
+
+
+class PolicyError(FlKitError):
+    """A silo's own policy refuses a bundle, or cannot be read; nothing ran on the silo's data."""
 
 
 class StoreError(FlKitError):

@@ -3,8 +3,9 @@ r"""`python -m fl_kit.step`: one step of a plan, from folders to folders.
     python -m fl_kit.step --bundle BUNDLE --step round_003/cleveland/fit \
         --data FOLDER --input state=FOLDER --input memory=FOLDER --output update=FOLDER --output memory=FOLDER
 
-The bundle is verified before the task's code runs. Where fl-kit itself comes from a bundle that somebody else
-wrote, check that first, with an fl-kit of your own (`fl_kit.bundle.verify`): nothing can vouch for itself.
+The bundle is verified before the task's code runs, and so is a silo's own policy (`fl_kit.policy`) with the approvals
+that `--approvals` names. Where fl-kit itself comes from a bundle that somebody else wrote, check that first, with an
+fl-kit of your own (`fl_kit.bundle.verify`): nothing can vouch for itself.
 
 A step of the orchestrator takes its updates as `--input update/cleveland=FOLDER`; where the job has a quorum, a
 folder that holds no update stands for a silo that is left out. Figures, and what the step's seconds went into, are
@@ -22,7 +23,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from fl_kit.bundle import verify
+from fl_kit.approvals import read_approvals
+from fl_kit.bundle import Bundle, verify
 from fl_kit.door import failed, left_out, refused
 from fl_kit.errors import FlKitError, MessageError, PlanError, StepFailed, StoreError, TrackingError
 from fl_kit.events import Event, EventLog, now
@@ -30,6 +32,7 @@ from fl_kit.execute import Inputs, Outputs, run_step
 from fl_kit.job import Job
 from fl_kit.messages import TENSORS_LIMIT, Memory, State, Update, complete, read, write
 from fl_kit.plan import ORCHESTRATOR, Plan, Step, describe_outputs, round_name
+from fl_kit.policy import Offer, admit, policy_files
 from fl_kit.protocols import Emit
 from fl_kit.reporting import Reporter
 from fl_kit.spent import Meter, timed
@@ -61,10 +64,13 @@ def run(options: argparse.Namespace) -> None:
 
     torch.set_num_threads(options.threads)
     bundle = verify(options.bundle, options.digest, byte_code=True)
-    job, plan = bundle.job(), bundle.plan()
+    plan = bundle.plan()
     step = plan.by_id.get(options.step)
     if step is None:
         raise PlanError(f"the plan has no step {options.step!r}")
+    if step.party != ORCHESTRATOR:
+        ask_policy(step.party, options, bundle, plan)
+    job = bundle.job()  # the first that imports the task
     inputs, outputs = once(options.input), once(options.output)
     check_names(step, inputs, outputs, options, quorum=job.min_silos is not None)
     first = is_first_process()
@@ -95,6 +101,13 @@ def run(options: argparse.Namespace) -> None:
             log.flush()
         if options.report and first:
             tell(job, plan, step, [*log.read(), *told], done, inputs.get("state", ""), outputs.get("state", ""))
+
+
+def ask_policy(silo: str, options: argparse.Namespace, bundle: Bundle, plan: Plan) -> None:
+    """Raise PolicyError unless the silo's own policy, if it has one, admits the bundle; nothing of the task has run."""
+    if policy_files(options.data):
+        approvals = read_approvals(options.approvals) if options.approvals else ()
+        admit(silo, options.data, Offer(digest=bundle.digest, approvals=approvals, job=bundle.settings(), plan=plan))
 
 
 def silent(text: str) -> None:
@@ -272,6 +285,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m fl_kit.step", description="Run one step of a plan.")
     parser.add_argument("--bundle", required=True, help="the bundle's folder")
     parser.add_argument("--digest", default="", help="the bundle's expected digest")
+    parser.add_argument("--approvals", default="", help="the approvals that came with it: a file, or a folder of them")
     parser.add_argument("--step", required=True, help="the step's id, such as round_003/cleveland/fit")
     parser.add_argument("--data", default="", help="the silo's own data folder")
     parser.add_argument("--input", action="append", default=[], type=pair, metavar="NAME=FOLDER")

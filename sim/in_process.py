@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from fl_kit.approvals import brought
 from fl_kit.bundle import bundle_digest
 from fl_kit.execute import Inputs, Outputs, run_step
 from fl_kit.job import Job
@@ -23,6 +24,7 @@ from fl_kit.workbench import Load, Workbench, load
 from sim.engine import Runner
 from sim.faults.disturbance import Disturbance, Given
 from sim.faults.striking import in_this_process
+from sim.guarded import guarded
 from sim.kept_updates import KeptInFolder, KeptInMemory, KeptUpdates, keeping
 from sim.run import SimulatedRun
 
@@ -40,6 +42,7 @@ class InProcess:
     load      how a silo's rows are read; the task's own `data` by default
     keep_updates  keep every silo's update of every round too, for `contribution`: a model each, beside the states
     faults    silo → a fault or attack of `sim.faults`, or several that act one after the other
+    approvals  a folder of approvals, or a file, that silos' own policies (`policy.toml`) ask for
 
     >>> run = job.run(federation, on=InProcess())          # doctest: +SKIP
     """
@@ -50,6 +53,7 @@ class InProcess:
     load: Load = load
     keep_updates: bool = False
     faults: Given = field(default_factory=dict)
+    approvals: str | Path | None = None
 
     def __repr__(self) -> str:
         return as_code(self)
@@ -61,6 +65,7 @@ class InProcess:
         not; StoreError if the run folder cannot be made.
         """
         plan = job.plan(federation)
+        brought(self.approvals, None)  # what is wrong with them is said before there is a run folder
         if self.load is load:
             federation.check()
         disturbance = Disturbance.given(self.faults, federation)
@@ -102,7 +107,8 @@ class InProcess:
         threads: int,
         disturbance: Disturbance,
     ) -> SimulatedRun:
-        runner, kept = self.runner(job, bench), kept_updates(store)
+        approvals = brought(self.approvals, store.folder if isinstance(store, FolderStore) else None)
+        runner, kept = guarded(self.runner(job, bench), job, plan, approvals), kept_updates(store)
         if self.keep_updates:
             runner = keeping(runner, kept)
         struck, events = in_this_process(runner, bench, job), store.events.read()

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from fl_kit import errors
+from fl_kit.approvals import PACKED, brought
 from fl_kit.bundle import Bundle, bundle_digest, write_bundle
 from fl_kit.errors import FlKitError, MessageError, QuorumLost, StepFailed
 from fl_kit.events import STEP_FAILED, Event, EventLog
@@ -47,6 +48,7 @@ class Processes:
     faults   silo → a fault of `sim.faults`, or several
     margin   seconds beyond the job's deadline and grace, for a silo's step to start and to end; one that hangs is ended
              then
+    approvals  a folder of approvals, or a file, that silos' own policies (`policy.toml`) ask for
 
     >>> run = job.run(federation, on=Processes()).wait()  # doctest: +SKIP
     """
@@ -55,10 +57,12 @@ class Processes:
     threads: int = 1
     margin: float = 60.0
     faults: Given = field(default_factory=dict)
+    approvals: str | Path | None = None
 
     def start(self, job: Job, federation: Federation) -> SimulatedRun:
         """Start a run and give it at once; raises as InProcess.start does."""
         plan = job.plan(federation)
+        brought(self.approvals, None)  # what is wrong with them is said before there is a run folder
         federation.check()
         disturbance = Disturbance.given(self.faults, federation).faults_only("Processes")
         run_id = new_id(job.task.name)
@@ -89,6 +93,7 @@ class Processes:
         bundle: Bundle,
         disturbance: Disturbance,
     ) -> SimulatedRun:
+        brought(self.approvals, store.folder)
         process = StepProcess(
             bundle=bundle,
             plan=plan,
@@ -133,6 +138,11 @@ class StepProcess:
         """The same, with these faults."""
         return replace(self, words=words)
 
+    @property
+    def approvals(self) -> Path:
+        """The file of the run's approvals, if there are any."""
+        return self.work.parent / PACKED
+
     def __call__(self, step: Step, inputs: Inputs, emit: Emit, check: Callable[[], None]) -> Outputs:
         folder = self.work / step.id
         folder.mkdir(parents=True, exist_ok=True)
@@ -144,6 +154,7 @@ class StepProcess:
         command = [
             *(sys.executable, "-B", *self._machine(), "fl_kit.step"),
             *(f"--bundle={self.bundle.folder}", f"--step={step.id}"),
+            *([f"--approvals={self.approvals}"] if self.approvals.exists() else []),
             *([f"--data={inputs['data']}"] if "data" in step.inputs else []),
             *given,
             *(f"--output={name}={place}" for name, place in places.items()),

@@ -28,11 +28,14 @@ PUBLIC = (
 """Modules whose `__all__` is public, or names of a module."""
 
 ONE_LINE = {
+    "Approval": "a line of who, what and when",
+    "Bundle": "a folder and its digest",
     "Event": "a record of the log",
     "Finding": "a row of Check",
     "Lane": "a row of Race",
     "Origin": "a record of an update's manifest",
     "Point": "a row of Trend",
+    "Policy": "as its owner wrote it",
     "Step": "a row of Plan",
     "SiloFacts": "written by hand, a row of SiloPicker",
     "Fault": "a switch of the local workspace",

@@ -10,15 +10,15 @@ import pytest
 # A new module joins its row here. A name is one of fl_kit's unless it says sim; a package's stands for all in it.
 ROWS = {
     0: "errors bounded files grid table shown_frame tensor_table readable picture randomness tensors "
-    "tensor_file events yaml_lines entries schedules party_forms archive",
+    "tensor_file events yaml_lines entries schedules party_forms archive signing",
     1: "messages participation silo silo_facts plan source components metrics task model_state given_weights spent "
     "batches protocols chart",
     2: "compositions local optimizers standardize stopping strategies aggregators transforms privacy vertical",
-    3: "store channel tracking job review bundle workbench context "
+    3: "store channel tracking job review bundle approvals policy workbench context "
     "deadline door figures run_handle execute step history silo_environment mlflow_rest reporting untold "
     "update_form",
     4: "azureml sim",
-    5: "watcher magics widgets regression",
+    5: "watcher magics widgets regression approval_commands",
 }
 TOP = 6  # fl_kit/__init__.py: lazy, above all, and imported by no module below
 # Stricter than their row: the highest row that these may import, themselves aside.

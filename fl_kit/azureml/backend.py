@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from fl_kit.approvals import brought
 from fl_kit.azureml.findings import Check, together
 from fl_kit.azureml.locality import breaches
 from fl_kit.azureml.places import missing_places, shared_places
@@ -40,6 +41,7 @@ class AzureML:
                          None submits all at once, so that the run needs this kernel no more
     threads              torch threads of each step; the bits may depend on it
     experiment           under which AzureML shows the pipelines; the task's name by default
+    approvals            a folder of approvals, or a file, that silos' policies ask for; they travel with the bundle
 
     Raises IncompatibleError for a setting out of its range.
 
@@ -53,6 +55,7 @@ class AzureML:
     rounds_per_pipeline: int | None = None
     threads: int = 1
     experiment: str = ""
+    approvals: str | Path | None = None
 
     def __post_init__(self) -> None:
         for name in ("margin", "rounds_per_pipeline", "threads"):
@@ -73,6 +76,7 @@ class AzureML:
         store = FolderStore.create(self._runs / run_id, job, plan, federation, self._settings())
         submissions = self._submissions(run_id, store)
         with keeping_only_what_was_sent(submissions):
+            brought(self.approvals, store.folder)
             submissions.submit(0)
         return AzureMLRun(submissions).watch()
 
@@ -92,6 +96,7 @@ class AzureML:
         A run that goes on, or is completed, is given as it is. Raises as `attach` does.
         """
         submissions = self._found(run_id)
+        brought(self.approvals, submissions.store.folder)
         job = submissions.workspace.job(submissions.made[-1].job)
         return AzureMLRun(submissions).watch(resume=job is not None and job.status in TERMINAL)
 

@@ -26,6 +26,8 @@ class Terms:
     digest    of the bundle; each step refuses any other
     limit     seconds after which AzureML ends a silo's step, or None
     threads   of torch, in each step
+    approvals  the name of the file of approvals beside the bundle, or empty. It says what the file holds: what is
+               registered in the workspace under an equal name is never looked at again
     """
 
     job: Job
@@ -34,6 +36,7 @@ class Terms:
     digest: str
     limit: int | None
     threads: int
+    approvals: str = ""
 
     @property
     def quorum(self) -> bool:
@@ -92,6 +95,7 @@ def command(phase: Phase, step: Step, terms: Terms) -> str:
         f"python -m fl_kit.step --bundle . --digest {terms.digest}",
         f"--step ${{{{inputs.round}}}}/${{{{inputs.party}}}}/{step.op}",
         f"--threads {terms.threads} --retry --report",
+        *([f"--approvals ../{terms.approvals}"] if terms.approvals and step.party != ORCHESTRATOR else []),
     ]
     for name in step.inputs:
         ident = input_name(phase, name)

@@ -4,15 +4,17 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from fl_kit.approvals import PACKED
 from fl_kit.azureml.layout import Layout
 from fl_kit.azureml.nodes import BUNDLE, Terms
 from fl_kit.azureml.phases import Phase, phases
 from fl_kit.azureml.pipeline import compile_pipeline
 from fl_kit.azureml.submit import submit
 from fl_kit.azureml.workspace import Workspace
-from fl_kit.bundle import verify, write_bundle
+from fl_kit.bundle import bytes_digest, verify, write_bundle
 from fl_kit.errors import StoreError
 from fl_kit.job import Job
 from fl_kit.plan import Plan, step_id
@@ -183,7 +185,20 @@ class Submissions:
             digest=bundle.digest,
             limit=step_limit(self.job, int(self.settings.get("margin", self.settings.get("grace", 60)))),
             threads=int(self.settings["threads"]),
+            approvals=beside_bundle(self.store.folder / PACKED, code),
         )
+
+
+def beside_bundle(kept: Path, code: Path) -> str:
+    """The name under which a run's approvals lie beside the bundle, which follows from them; empty for none."""
+    for earlier in code.glob("approvals-*.json"):
+        earlier.unlink()
+    if not kept.exists():
+        return ""
+    data = kept.read_bytes()
+    name = f"approvals-{bytes_digest(data)[:16]}.json"
+    (code / name).write_bytes(data)
+    return name
 
 
 def step_limit(job: Job, margin: int) -> int | None:

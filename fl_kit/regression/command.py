@@ -1,4 +1,4 @@
-"""`fl-kit notebooks`: run notebooks as regression tests, and show how a figure went over commits."""
+"""`fl-kit`, and its `notebooks`: run notebooks as regression tests, and show how a figure went over commits."""
 
 import argparse
 import sys
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from fl_kit.approval_commands import add_approval_commands
 from fl_kit.errors import FlKitError, RegressionError
 from fl_kit.regression.artifacts import SUMMARY, figures, write_artifacts
 from fl_kit.regression.bands import Way
@@ -30,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="fl-kit", description="Cross-silo federated learning from a notebook.")
-    notebooks = top.add_subparsers(required=True).add_parser("notebooks", help="notebooks as regression tests")
+    parts = top.add_subparsers(required=True)
+    add_approval_commands(parts)
+    notebooks = parts.add_parser("notebooks", help="notebooks as regression tests")
     commands = notebooks.add_subparsers(required=True)
 
     run = commands.add_parser("run", help="execute notebooks and hold what they record against bands.toml")

@@ -45,7 +45,7 @@ def public(name: str) -> str:
     return version(name).partition("+")[0]
 
 
-BASE = [f"{name}=={public(name)}" for name in ("mlflow-skinny", "numpy", "safetensors")]
+BASE = [f"{name}=={public(name)}" for name in ("cryptography", "mlflow-skinny", "numpy", "safetensors")]
 
 
 # packages
