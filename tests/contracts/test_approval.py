@@ -40,58 +40,70 @@ def wants(federation: Federation, silo: str, name: str, public: str) -> Path:
     return file
 
 
-def in_process(folder: Path, federation: Federation, made: Job, approvals: Path) -> Any:
-    return InProcess(folder=folder, approvals=approvals).start(made, federation).wait()
-
-
-def in_memory(folder: Path, federation: Federation, made: Job, approvals: Path) -> Any:
-    return InProcess(folder=None, approvals=approvals).start(made, federation).wait()
-
-
-def in_processes(folder: Path, federation: Federation, made: Job, approvals: Path) -> Any:
-    return Processes(folder=folder, approvals=approvals).start(made, federation).wait()
-
-
-def on_azureml(folder: Path, federation: Federation, made: Job, approvals: Path) -> Any:
-    with LocalWorkspace.for_federation(federation, root=folder / "workspace").start() as workspace:
-        place = AzureML(workspace.client(), folder=folder / "runs", approvals=approvals)
-        finished = place.start(made, workspace.federation.select(federation.names)).wait()
-        finished.state()  # while its workspace is there
-        return finished
-
-
-@pytest.mark.parametrize("backend", [in_process, in_memory, in_processes, on_azureml], ids=lambda f: f.__name__)
-def test_a_silo_whose_policy_lacks_an_approval_is_left_out_and_the_others_go_on(
-    federation: Federation, tmp_path: Path, backend: Any
-) -> None:
+def one_of_two(tmp_path: Path, federation: Federation, made: Job) -> Bundle:
     """Alice has signed, for whom ash asks; bob has not, for whom birch asks."""
-    made = asked(min_silos=1)
     public, bundle = signed(tmp_path, "alice", made, federation)
     wants(federation, "ash", "alice", public)
-    policy = wants(federation, "birch", "bob", make_key(tmp_path / "bob.pem"))
-    finished = backend(tmp_path / "place", federation, made, tmp_path / "approvals")
-    assert finished.status == "completed"
-    alone = run(QUADRATIC, FedAvg(lr=0.1), federation.select(["ash"]), 1, min_silos=1)
-    assert finished.digest(1) == digests(alone)[1]
-    failures = finished.failures.to_dict("records")
+    wants(federation, "birch", "bob", make_key(tmp_path / "bob.pem"))
+    return bundle
+
+
+def refused(run: Any, bundle: Bundle) -> None:
+    """Birch alone failed, and says what it lacks."""
+    failures = run.failures.to_dict("records")
     assert {row["silo"] for row in failures} == {"birch"}
     for row in failures:
         assert f"silo birch refuses bundle {bundle.digest}: 0 of 1 needed approvals are valid" in row["message"]
         assert "missing: bob. not counted: alice is no approver here. So says" in row["message"]
-        assert policy.name in row["message"]
+        assert "policy.toml" in row["message"]
+
+
+@pytest.mark.parametrize("folder", ["runs", None])
+def test_a_silo_whose_policy_lacks_an_approval_is_left_out_and_the_others_go_on(
+    federation: Federation, tmp_path: Path, folder: str | None
+) -> None:
+    made = asked(min_silos=1)
+    alone = run(QUADRATIC, FedAvg(lr=0.1), federation.select(["ash"]), 1)  # before there is any policy
+    bundle = one_of_two(tmp_path, federation, made)
+    place = InProcess(folder=tmp_path / folder if folder else None, approvals=tmp_path / "approvals")
+    finished = place.start(made, federation).wait()
+    assert finished.digest(1) == digests(alone)[1]
+    refused(finished, bundle)
+
+
+def test_a_step_in_a_process_of_its_own_asks_its_silos_policy(federation: Federation, tmp_path: Path) -> None:
+    made = asked()
+    bundle = one_of_two(tmp_path, federation, made)
+    found = Processes(folder=tmp_path / "runs", approvals=tmp_path / "approvals").start(made, federation)
+    with pytest.raises(StepFailed, match="silo birch refuses bundle") as raised:
+        found.wait()
+    assert raised.value.kind == "PolicyError"
+    refused(found, bundle)  # ash's step came first, and ran
+
+
+def test_approvals_travel_to_azureml(federation: Federation, tmp_path: Path) -> None:
+    made = asked()
+    bundle = one_of_two(tmp_path, federation, made)
+    with LocalWorkspace.for_federation(federation, root=tmp_path / "workspace").start() as workspace:
+        place = AzureML(workspace.client(), folder=tmp_path / "runs", approvals=tmp_path / "approvals")
+        found = place.start(made, workspace.federation.select(federation.names))
+        with pytest.raises(StepFailed, match="silo birch refuses bundle"):
+            found.wait()
+        refused(found, bundle)
 
 
 def test_a_run_that_was_refused_goes_on_once_the_approval_is_there(federation: Federation, tmp_path: Path) -> None:
     made = asked()
+    expected = digests(run(QUADRATIC, FedAvg(lr=0.1), federation, 1))  # before there is any policy
     public = make_key(tmp_path / "alice.pem")
     wants(federation, "birch", "alice", public)
-    refused = InProcess(folder=tmp_path / "runs").start(made, federation)
+    first = InProcess(folder=tmp_path / "runs").start(made, federation)
     with pytest.raises(StepFailed, match="silo birch refuses bundle") as raised:
-        refused.wait()
+        first.wait()
     assert raised.value.kind == "PolicyError"
     approve(write_bundle(made, made.plan(federation), tmp_path / "bundle"), key=tmp_path / "alice.pem", name="alice")
-    again = InProcess(folder=tmp_path / "runs", approvals=tmp_path / "approvals").resume(refused.id).wait()
-    assert digests(again) == digests(run(QUADRATIC, FedAvg(lr=0.1), federation, 1))
+    again = InProcess(folder=tmp_path / "runs", approvals=tmp_path / "approvals").resume(first.id).wait()
+    assert digests(again) == expected
 
 
 MARKING = """
