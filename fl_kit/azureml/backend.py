@@ -23,13 +23,14 @@ from fl_kit.azureml.workspace import Workspace
 from fl_kit.errors import IncompatibleError, RunNotFound
 from fl_kit.job import Job
 from fl_kit.plan import Plan
+from fl_kit.readable import brief, call, changed
 from fl_kit.silo import Federation
 from fl_kit.store import FolderStore
 
 TERMINAL = frozenset({"Completed", "Failed", "Canceled", "NotResponding"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AzureML:
     """Runs each step of a plan on its party's own compute, as one AzureML pipeline.
 
@@ -62,6 +63,10 @@ class AzureML:
             value = getattr(self, name)
             if (value is not None or name != "rounds_per_pipeline") and (type(value) is not int or value < 1):
                 raise IncompatibleError(f"AzureML({name}={value!r}): must be a whole number of at least 1")
+
+    def __repr__(self) -> str:
+        settings = {name: brief(value) for name, value in changed(self).items() if name != "client"}
+        return call("AzureML", {"workspace": repr(self.client.workspace_name), **settings})
 
     def start(self, job: Job, federation: Federation) -> AzureMLRun:
         """Submit a run and give it when the workspace has it.

@@ -112,3 +112,42 @@ def test_what_pandas_derives_is_a_plain_frame():
     frame["seed"] = 3
     assert list(frame.columns) == ["round", "party", "metric", "value", "seed"]
     assert said(frame.plot())
+
+
+# --- how they show themselves -------------------------------------------------------------------------------------
+
+
+def test_a_history_shows_its_rows_and_says_what_stands_in_it():
+    frame = history(run_of_two_rounds())
+    assert repr(frame).splitlines()[:4] == [
+        "History: rounds 0 to 2, 2 parties, auc, loss: 9 rows",
+        "round  party   metric  value",
+        "─────  ──────  ──────  ─────",
+        "    0  a       loss    3.000",
+    ]
+    assert "<style" not in frame._repr_html_()
+    assert frame._repr_html_().count("text-align:right") == 2 * 10
+    assert repr(frame[frame.party == "a"]).startswith("   round"), "a selection is a plain frame"
+    assert repr(history([])) == "History: 0 rows\nround  party  metric  value\n─────  ─────  ──────  ─────"
+
+
+def test_a_history_that_its_user_changed_still_shows_itself():
+    frame = history(run_of_two_rounds())
+    frame["when"] = pd.Timestamp("2026-01-02")
+    del frame["metric"]
+    assert repr(frame).splitlines()[0] == "History: 9 rows"
+    assert repr(frame).splitlines()[3].split() == ["0", "a", "3.000", "2026-01-02", "00:00:00"]
+
+
+def test_failures_show_the_message_and_not_the_traceback():
+    shown = repr(failures([failed("ash", 3, "no rows"), failed("birch", 4, "away")]))
+    assert shown.splitlines() == [
+        "Failures: 2 failed attempts",
+        "silo   round  step  kind     message",
+        "─────  ─────  ────  ───────  ───────",
+        "ash        3  fit   OSError  no rows",
+        "birch      4  fit   OSError  away",
+        "run.failures.detail[0] is the traceback of the first",
+    ]
+    assert repr(failures([])) == "No failures"
+    assert type(failures([failed("ash", 3, "x")]).head()) is pd.DataFrame

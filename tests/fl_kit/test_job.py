@@ -296,3 +296,15 @@ def test_the_first_event_says_what_progress_and_pictures_need(silos):
     }
     rule = replace(found, stop=Target(metric="loss", value=0.5)).announcement(silos)["stop"]
     assert (rule["metric"], rule["value"]) == ("loss", 0.5)
+
+
+def test_a_job_shows_what_was_set_and_nothing_that_is_as_by_default() -> None:
+    shown = repr(job(strategy=FedProx(mu=1.0, lr=0.2), aggregator=Krum(bad=2), seed=7, init={"x": torch.ones(1)}))
+    lines = [line.split(maxsplit=1) for line in shown.splitlines()[1:]]
+    assert shown.splitlines()[0] == "Job: logistic by FedProx, 3 rounds"
+    assert [name for name, _ in lines] == ["task", "strategy", "rounds", "aggregator", "init", "seed"]
+    told = dict(lines)
+    assert told["strategy"] == "FedProx(lr=0.2, mu=1.0)"
+    assert told["aggregator"] == "Krum(bad=2)"
+    assert told["init"].startswith("weights of the given tensors, sha256 ")
+    assert told["task"].startswith(f"logistic.py, sha256 {job().task.sha256[:12]}")

@@ -1,6 +1,9 @@
 """Settings as a person would have written them."""
 
-from fl_kit import Federation, FedProx, Krum, Orchestrator, Silo, Target
+from types import SimpleNamespace
+
+from fl_kit import FedProx, Krum, Orchestrator, Silo, Target
+from fl_kit.azureml import AzureML
 from fl_kit.readable import as_code, brief, call, listed
 from sim import Dirichlet, InProcess
 
@@ -41,4 +44,5 @@ def test_a_silo_shows_what_is_set_and_no_variable_s_value() -> None:
 def test_backends_and_partitions_are_code_too() -> None:
     assert repr(InProcess(folder=None)) == "InProcess(folder=None)"
     assert repr(Dirichlet(alpha=0.1)).startswith("Dirichlet(alpha=0.1")
-    assert len(Federation(silos=(Silo(name="ash", data="x"),))) == 1
+    client = SimpleNamespace(workspace_name="ward", credential=object())
+    assert repr(AzureML(client, rounds_per_pipeline=5)) == "AzureML(workspace='ward', rounds_per_pipeline=5)"

@@ -256,3 +256,22 @@ def test_the_model_is_built_from_the_jobs_seed(tmp_path: Path) -> None:
     torch.rand(3)
     assert run(LINEAR, FedAvg(), federation, 1, seed=1).digest(0) == first.digest(0)
     assert run(LINEAR, FedAvg(), federation, 1, seed=2).digest(0) != first.digest(0)
+
+
+# how it shows itself
+
+
+def test_a_task_shows_what_it_defines_and_what_it_is_about() -> None:
+    more = "\n\ndef fit(model, data, context): ...\n"
+    shown = task(more, source='"""Hearts of four hospitals.\n\nMore."""\n' + WHOLE)
+    assert repr(shown) == (
+        "Task made_up: Hearts of four hospitals.\n"
+        "model    model()\n"
+        "data     data(folder, split)\n"
+        "loss     MSELoss()\n"
+        "metrics  the loss alone\n"
+        "fit      fit(model, data, context)\n"
+        "file     <made_up.py>\n"
+        f"sha256   {shown.sha256[:12]}"
+    )
+    assert repr(task()).startswith("Task made_up\nmodel")
