@@ -116,3 +116,14 @@ def public_results() -> dict[type, str]:
         else:
             results(returned(thing), found, getattr(thing, "__name__", "?"))
     return {kind: why for kind, why in found.items() if is_result(kind)}
+
+
+def documented() -> dict[str, Any]:
+    """`module.name` → every public class and function, and every class that these give back."""
+    things = [*public_things(), *(kind for kind in public_results() if kind.__name__ not in ONE_LINE)]
+    return {f"{each.__module__}.{each.__name__}": each for each in things}
+
+
+def own_docstring(thing: Any) -> str:
+    """Its own: a class's is not that of the class it is made from."""
+    return str((vars(thing).get("__doc__") if inspect.isclass(thing) else thing.__doc__) or "")

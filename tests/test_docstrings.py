@@ -21,23 +21,12 @@ import sim.samples
 import sim.skew
 from fl_kit import FedAvg, Job
 from sim import InProcess
-from tests.public import ONE_LINE, members, public_results, public_things
+from tests.public import ONE_LINE, documented, members, own_docstring, public_results
 from tests.sim import small
 
 MOST_SKIPPED = 40
 """Lines of examples that cannot run here: they need a workspace, a server, or minutes."""
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-
-
-def documented() -> dict[str, Any]:
-    """`module.name` → every public class and function, and every class that these give back."""
-    things = [*public_things(), *(kind for kind in public_results() if kind.__name__ not in ONE_LINE)]
-    return {f"{each.__module__}.{each.__name__}": each for each in things}
-
-
-def own_docstring(thing: Any) -> str:
-    """Its own: a class's is not that of the class it is made from."""
-    return str((vars(thing).get("__doc__") if inspect.isclass(thing) else thing.__doc__) or "")
 
 
 @pytest.fixture(scope="module")
@@ -86,15 +75,6 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             }
         ),
     }
-
-
-def test_every_public_name_has_an_example() -> None:
-    bare = [name for name, thing in documented().items() if ">>>" not in own_docstring(thing)]
-    assert not bare, (
-        "give each a docstring that ends in an example, such as\n\n    >>> run = job.run(federation, on=Thing(…))\n\n"
-        "with the names that `given` in tests/test_docstrings.py has ready; `# doctest: +SKIP` behind what needs a "
-        f"workspace or minutes:\n{chr(10).join(bare)}"
-    )
 
 
 @pytest.mark.parametrize("name", sorted(documented()))

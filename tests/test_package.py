@@ -13,6 +13,9 @@ from packaging.requirements import Requirement
 import fl_kit
 import sim
 from fl_kit import protocols
+from tests.public import ONE_LINE, documented, own_docstring, public_results
+
+RICH = ("_repr_html_", "_repr_mimebundle_", "_ipython_display_")
 
 # A change here is a change for everybody who uses fl-kit.
 PUBLIC = [
@@ -179,3 +182,31 @@ def test_no_public_name_is_a_module_too() -> None:
     for package in (fl_kit, sim):
         modules = {path.stem for path in Path(str(package.__file__)).parent.iterdir()}
         assert modules & set(package.__all__) == set()
+
+
+def test_the_walk_finds_what_people_work_with() -> None:
+    names = {kind.__name__ for kind in public_results()}
+    assert names >= {
+        *("Silo", "Federation", "Task", "Job", "Plan", "SimulatedRun", "AzureMLRun", "Review", "Check", "Skew"),
+        *("Comparison", "Race", "Contribution", "SiloGains", "Resilience", "SiloPicker", "State", "Tracker"),
+    }
+
+
+def test_every_public_result_has_a_text_of_its_own_and_a_rich_one() -> None:
+    plain = [
+        f"{kind.__module__}.{kind.__name__}, which {why} gives: let it be a fl_kit.table.Shown with a table(), "
+        "@dataclass(…, repr=False) if it is one; or, if one line says it all, name it in ONE_LINE of tests/public.py"
+        for kind, why in public_results().items()
+        if kind.__name__ not in ONE_LINE
+        and (kind.__repr__ is object.__repr__ or not any(hasattr(kind, name) for name in RICH))
+    ]
+    assert not plain, "\n".join(plain)
+
+
+def test_every_public_name_has_an_example() -> None:
+    bare = [name for name, thing in documented().items() if ">>>" not in own_docstring(thing)]
+    assert not bare, (
+        "give each a docstring that ends in an example, such as\n\n    >>> run = job.run(federation, on=Thing(…))\n\n"
+        "with the names that `given` in tests/test_docstrings.py has ready; `# doctest: +SKIP` behind what needs a "
+        f"workspace or minutes:\n{chr(10).join(bare)}"
+    )
