@@ -24,7 +24,7 @@ from sim import InProcess
 from tests.public import ONE_LINE, documented, members, own_docstring, public_results
 from tests.sim import small
 
-MOST_SKIPPED = 40
+MOST_SKIPPED = 32
 """Lines of examples that cannot run here: they need a workspace, a server, or minutes."""
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
