@@ -3,7 +3,7 @@
 from functools import cache
 from typing import Any
 
-from fl_kit.table import Cell, Shown, Table
+from fl_kit.table import HEAD, MOST, TAIL, Cell, Shown, Table
 
 
 @cache
@@ -34,10 +34,17 @@ def shown_frame() -> Any:
 
 def as_table(frame: Any, *, title: str, note: str = "", without: tuple[str, ...] = ()) -> Table:
     """A frame's rows as they are, but for some columns."""
+    count = len(frame)
+    long = count > MOST  # a history may have a million rows, of which nobody reads more than these
+    shown = frame.iloc[[*range(HEAD), *range(count - TAIL, count)]] if long else frame
     columns = [name for name in frame.columns if name not in without]
-    rows = zip(*(frame[name].tolist() for name in columns), strict=True)
+    rows = zip(*(shown[name].tolist() for name in columns), strict=True)
     return Table(
-        columns=[str(name) for name in columns], rows=[[*map(cell, row)] for row in rows], title=title, note=note
+        columns=[str(name) for name in columns],
+        rows=[[*map(cell, row)] for row in rows],
+        title=title,
+        note=note,
+        left_out=count - len(shown),
     )
 
 

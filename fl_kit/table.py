@@ -43,7 +43,8 @@ class Table:
     """Rows under named columns; a column of numbers is aligned to the right.
 
     `title` stands above the table, `note` below it; both may be empty. Columns without any name have no heading: of
-    two such, the first names what stands in the second. Of more than 40 rows the first 25 and the last 5 are shown.
+    two such, the first names what stands in the second. Of more than 40 rows the first 25 and the last 5 are shown;
+    `left_out` says how many more there are between those two, where only they are given.
 
     >>> Table(columns=["silo", "rows"], rows=[["ash", 1200], ["birch", 80]])
     silo    rows
@@ -56,6 +57,7 @@ class Table:
     rows: Sequence[Sequence[Cell]]
     title: str = ""
     note: str = ""
+    left_out: int = 0
 
     def text(self) -> str:
         """The table for a terminal: no line is longer than 120 characters, words are wrapped."""
@@ -85,7 +87,7 @@ class Table:
         every  all rows, however many; otherwise, in place of those left out of a long table, one that says how many
         """
         places = [decimals_for([row[i] for row in self.rows]) for i in range(len(self.columns))]
-        long = len(self.rows) > MOST and not every
+        long = bool(self.left_out) or (len(self.rows) > MOST and not every)
         head, tail = (self.rows[:HEAD], self.rows[-TAIL:]) if long else (self.rows, ())
         gap = [self._gap()] if long else []
         texts = [[[show(c, p) for c, p in zip(row, places, strict=True)] for row in rows] for rows in (head, tail)]
@@ -94,7 +96,7 @@ class Table:
     def _gap(self) -> list[str]:
         """The row in place of those that are left out: how many they are stands under the first words."""
         place = self._numbers.index(False) if False in self._numbers else 0
-        told = f"… {len(self.rows) - HEAD - TAIL:,} more"
+        told = f"… {self.left_out + len(self.rows) - HEAD - TAIL:,} more"
         return [told if i == place else "…" for i in range(len(self.columns))]
 
     def _row(self, row: Sequence[str], styles: Sequence[str]) -> str:

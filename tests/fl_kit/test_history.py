@@ -151,3 +151,12 @@ def test_failures_show_the_message_and_not_the_traceback():
     ]
     assert repr(failures([])) == "No failures"
     assert type(failures([failed("ash", 3, "x")]).head()) is pd.DataFrame
+
+
+def test_of_a_long_history_only_what_is_shown_is_looked_at():
+    frame = history([figure(r, "global", "loss", 1.0 + r) for r in range(1000)])
+    lines = repr(frame).splitlines()
+    assert len(lines) == 3 + 31
+    assert lines[3 + 25].split() == ["…", "…", "970", "more", "…", "…"]
+    assert lines[-1].split() == ["999", "global", "loss", "1,000"]
+    assert len(frame.table().rows) == 30
