@@ -30,7 +30,12 @@ class MessageFault(Fault):
 
 @dataclass(frozen=True, kw_only=True)
 class Drop(MessageFault):
-    """The update never arrives."""
+    """The update never arrives.
+
+    >>> job = replace(job, min_silos=3)
+    >>> faults = {"delta": Drop(rounds=(2,))}
+    >>> run = job.run(federation, on=InProcess(folder=None, faults=faults)).wait()
+    """
 
     def damage(self, folder: Path, step: Step, seed: int, earlier: Path | None) -> None:
         for name in (META_FILE, TENSORS_FILE):
@@ -42,6 +47,10 @@ class Corrupt(MessageFault):
     """Some bytes of the tensors arrive changed.
 
     count  how many
+
+    >>> job = replace(job, min_silos=3)
+    >>> faults = {"delta": Corrupt(rounds=(2,))}
+    >>> run = job.run(federation, on=InProcess(folder=None, faults=faults)).wait()
     """
 
     count: int = 1
@@ -66,6 +75,10 @@ class Truncated(MessageFault):
     """Only the beginning of the tensors arrives.
 
     share  how much of them
+
+    >>> job = replace(job, min_silos=3)
+    >>> faults = {"delta": Truncated(rounds=(2,))}
+    >>> run = job.run(federation, on=InProcess(folder=None, faults=faults)).wait()
     """
 
     share: float = 0.5
@@ -83,7 +96,12 @@ class Truncated(MessageFault):
 
 @dataclass(frozen=True, kw_only=True)
 class NaN(MessageFault):
-    """One value of the update is not a number; otherwise it is whole, its manifest too."""
+    """One value of the update is not a number; otherwise it is whole, its manifest too.
+
+    >>> job = replace(job, min_silos=3)
+    >>> faults = {"delta": NaN(rounds=(2,))}
+    >>> run = job.run(federation, on=InProcess(folder=None, faults=faults)).wait()
+    """
 
     def damage(self, folder: Path, step: Step, seed: int, earlier: Path | None) -> None:
         update = read(Update, folder)
@@ -95,7 +113,12 @@ class NaN(MessageFault):
 
 @dataclass(frozen=True, kw_only=True)
 class WrongShape(MessageFault):
-    """One tensor of the update has a value too many; otherwise it is whole, its manifest too."""
+    """One tensor of the update has a value too many; otherwise it is whole, its manifest too.
+
+    >>> job = replace(job, min_silos=3)
+    >>> faults = {"delta": WrongShape(rounds=(2,))}
+    >>> run = job.run(federation, on=InProcess(folder=None, faults=faults)).wait()
+    """
 
     def damage(self, folder: Path, step: Step, seed: int, earlier: Path | None) -> None:
         update = read(Update, folder)
@@ -106,7 +129,12 @@ class WrongShape(MessageFault):
 
 @dataclass(frozen=True, kw_only=True)
 class Stale(MessageFault):
-    """What arrives is the update of an earlier round. In round 1 there is none, and nothing happens."""
+    """What arrives is the update of an earlier round. In round 1 there is none, and nothing happens.
+
+    >>> job = replace(job, min_silos=3)
+    >>> faults = {"delta": Stale(rounds=(2,))}
+    >>> run = job.run(federation, on=InProcess(folder=None, faults=faults)).wait()
+    """
 
     def damage(self, folder: Path, step: Step, seed: int, earlier: Path | None) -> None:
         if earlier is not None:
@@ -123,6 +151,10 @@ class Duplicate(MessageFault):
     """The update is delivered a second time. It counts once.
 
     Where an update has a folder of its own the second copy lands on the first, so there is nothing to notice.
+
+    >>> job = replace(job, min_silos=3)
+    >>> faults = {"delta": Duplicate(rounds=(2,))}
+    >>> run = job.run(federation, on=InProcess(folder=None, faults=faults)).wait()
     """
 
     def damage(self, folder: Path, step: Step, seed: int, earlier: Path | None) -> None:
