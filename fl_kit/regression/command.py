@@ -44,7 +44,13 @@ def parser() -> argparse.ArgumentParser:
                      help="where executed notebooks, pages, junit.xml and summary.md go")  # fmt: skip
     run.add_argument("--track", metavar="URI", help="keep the recorded figures in this MLflow store")
     run.add_argument("--update", action="store_true", help="propose new bands as a diff, and change nothing")
-    run.add_argument("--seeds", type=at_least_one, default=5, metavar="N", help="seeds for --update (default 5)")
+    run.add_argument(
+        "--seeds",
+        type=at_least_one,
+        default=5,
+        metavar="N",
+        help="seeds for --update (default 5); 1: the notebook's own",
+    )
     run.set_defaults(work=run_notebooks)
 
     history = commands.add_parser("history", help="a recorded figure over commits")
@@ -81,10 +87,13 @@ def run_notebooks(asked: argparse.Namespace) -> int:
 
 
 def for_update(notebook: Path, way: Way, count: int) -> Way:
-    """The same way without judgement, over so many seeds where the notebook has a parameter `seed`."""
+    """The same way without judgement, over so many seeds where the notebook has a parameter `seed`.
+
+    A single seed shows no spread: the notebook's own is taken then, and an old band keeps its tolerance.
+    """
     from papermill import inspect_notebook
 
-    seeded = "seed" in inspect_notebook(str(notebook))
+    seeded = count > 1 and "seed" in inspect_notebook(str(notebook))
     return replace(way, seeds=tuple(range(count)) if seeded else ())
 
 

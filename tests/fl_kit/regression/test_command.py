@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fl_kit.regression.bands import load_bands
-from fl_kit.regression.command import main
+from fl_kit.regression.bands import Way, load_bands
+from fl_kit.regression.command import for_update, main
 from fl_kit.regression.execution import read_cells
 
 from .small_notebooks import write_bands, write_notebook
@@ -203,6 +203,13 @@ def test_a_passing_folder_exits_with_0_and_a_proposal_holds_what_it_was_made_fro
     assert load_bands(folder, "quick")["story"].bands["same"].value == 7
     assert main(["notebooks", "run", str(folder), "--quick", *out]) == 0
     assert "all 1 notebooks passed" in (tmp_path / "out" / "summary.md").read_text(encoding="utf-8")
+
+
+def test_new_bands_come_from_so_many_seeds_and_a_single_one_is_the_notebooks_own(tmp_path: Path) -> None:
+    seeded = write_notebook(tmp_path, "seeded", "x = 1")
+    fixed = write_notebook(tmp_path, "fixed", "x = 1", parameters="level = 1")
+    asked = [for_update(path, Way(seeds=(7,)), count).seeds for path in (seeded, fixed) for count in (3, 1)]
+    assert asked == [(0, 1, 2), (), (), ()]
 
 
 def test_misuse_exits_with_2(
