@@ -191,6 +191,16 @@ class LabPage:
         self.use_theme(theme)
         self.page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
 
+    def open_without_kernel(self, name: str) -> "Page":
+        """Open a notebook alone on the page, as a reader who starts nothing; gives the page."""
+        self.page.goto(f"{self.lab.url}/lab/workspaces/auto-{secrets.token_hex(4)}?token={self.lab.token}")
+        self.page.wait_for_function("() => window.jupyterapp?.commands.hasCommand('docmanager:open')")
+        self.page.evaluate("async () => { await window.jupyterapp.restored; }")
+        nobody = {"shouldStart": False, "canStart": False, "autoStartDefault": False}
+        self.command("docmanager:open", {"path": name, "factory": "Notebook", "kernelPreference": nobody})
+        self.page.locator(".jp-Notebook").wait_for()
+        return self.page
+
     def use_theme(self, theme: str) -> None:
         self.command("apputils:change-theme", {"theme": theme})
         light = "true" if theme == LIGHT else "false"
@@ -220,6 +230,7 @@ class LabPage:
     def shoot(self, name: str) -> None:
         """A screenshot for people, where FL_KIT_SCREENSHOTS names a folder."""
         if folder := os.environ.get("FL_KIT_SCREENSHOTS"):
+            Path(folder).mkdir(parents=True, exist_ok=True)
             self.page.screenshot(path=Path(folder) / f"{name}.png")
 
     def save(self) -> None:
