@@ -26,10 +26,19 @@ def front_end() -> FrontEnd:
         return "text"
     if chosen:
         return chosen
-    if os.environ.get("SERVER_SOFTWARE", "").startswith("voila"):
+    if is_voila():
         return "static"
     watched = cell_id(shell.kernel) or "__vsc_ipynb_file__" in shell.user_ns or "google.colab" in sys.modules
     return "live" if watched else "static"
+
+
+def has_widgets() -> bool:
+    """Whether somebody can click a widget: in a live front end, and in voila, whose widgets live once all cells ran."""
+    return front_end() == "live" or (notebook_shell() is not None and is_voila() and not os.environ.get(VARIABLE))
+
+
+def is_voila() -> bool:
+    return os.environ.get("SERVER_SOFTWARE", "").startswith("voila")
 
 
 def named(asked: str) -> FrontEnd:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fl_kit.chart.frontend import front_end
+from fl_kit.chart.frontend import has_widgets
 from fl_kit.silo import Federation
 from fl_kit.silo_facts import Known, SiloFacts, from_tags
 from fl_kit.table import Shown, Table
@@ -102,7 +102,7 @@ class SiloPicker(Shown):
         """Text and a static table always; the widget where somebody can click it."""
         table = self.table()
         static = {"text/plain": table.text(), "text/html": table.html()}
-        if front_end() != "live":
+        if not has_widgets():
             return static
         if self._view is None:
             self._view = PickerView(self._selection)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fl_kit.chart.frontend import VARIABLE, front_end
+from fl_kit.chart.frontend import VARIABLE, front_end, has_widgets
 from fl_kit.errors import FlKitError
 
 
@@ -65,6 +65,9 @@ def test_voila_shows_a_blocking_cell_at_its_end(monkeypatch: pytest.MonkeyPatch)
     use_shell(monkeypatch, kernel({"metadata": {"cellId": "4f2a"}}))
     monkeypatch.setenv("SERVER_SOFTWARE", "voila/0.5.8")
     assert front_end() == "static"
+    assert has_widgets()  # the cell with a picker has ended, and its kernel lives on
+    monkeypatch.setenv(VARIABLE, "static")
+    assert not has_widgets()
 
 
 @pytest.mark.parametrize("asked", ["live", "static", "text"])
