@@ -63,6 +63,7 @@ def go_to(lab_page: Any, name: str, cell: str) -> None:
 def test_run_all_cells_and_read_the_verdict(lab_page: Any, root: Path) -> None:
     opened(lab_page, root, NOTEBOOK, comparisons=2)
     lab_page.run_all()
+    lab_page.page.set_default_timeout(180_000)  # a notebook as a whole, maybe on a busy machine
     lab_page.wait_until_idle()
     shoot(lab_page, "light")
     lab_page.use_theme("JupyterLab Dark")
@@ -73,7 +74,7 @@ def test_run_all_cells_and_read_the_verdict(lab_page: Any, root: Path) -> None:
     # one picture of the run stays, with nothing in it that needs a kernel
     assert [sorted(output.data) for output in cells["run"].outputs] == [["image/png", "image/svg+xml", "text/plain"]]
     printed = "".join(output.get("text", "") for output in cells["verdict"].outputs)
-    assert "beats silo-only" in printed
+    assert re.match(r"Federated auc 0\.\d+ .* silo-only 0\.", printed)
     assert (lab_page.lab.folder / "heart.py").read_text() == (root / "notebooks" / "heart.py").read_text()
 
 
