@@ -19,6 +19,8 @@ export JUPYTER_PREFER_ENV_PATH := 1
 export JUPYTER_PATH :=
 export PYTHONNOUSERSITE := 1
 export MLFLOW_DISABLE_TELEMETRY := true
+# Where the browser tests leave screenshots for people.
+export FL_KIT_SCREENSHOTS ?= $(CURDIR)/build/screenshots
 
 .PHONY: help demo lab test bench clean distclean chromium
 .DELETE_ON_ERROR:

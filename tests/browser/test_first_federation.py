@@ -21,6 +21,7 @@ def shoot(lab_page: Any, theme: str) -> None:
     folder = os.environ.get("FL_KIT_SCREENSHOTS")
     if not folder:
         return
+    Path(folder).mkdir(parents=True, exist_ok=True)
     panel = lab_page.page.locator(".jp-WindowedPanel-outer").first
     height = panel.evaluate("node => node.scrollHeight")
     for number, top in enumerate(range(0, height, 900)):
