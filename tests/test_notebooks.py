@@ -145,6 +145,8 @@ def test_one_picture_and_one_line_stay_of_what_was_watched(execute: Try) -> None
     line = next(output for output in watched.outputs if output.output_type == "stream").text
     assert line.strip().count("\n") == 0
     assert "completed after 3 rounds" in line
+    svg = [cell.id for cell in cells for output in cell.get("outputs", []) if "image/svg+xml" in output.get("data", {})]
+    assert svg == ["run"], "whoever waits for the panel draws it no second time"
 
 
 @pytest.mark.slow

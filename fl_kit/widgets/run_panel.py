@@ -56,6 +56,7 @@ class RunPanel(Generic[R]):
     def show(self) -> "RunPanel[R]":
         """Show it in this cell, as often as one likes; gives itself, at once where the view is live."""
         if front_end() != "live":
+            self._done = True
             Watcher(self.run, view_for(front_end(), self.run.id, self._look)).until_the_end()
             return self
         if self._view is None:
@@ -70,12 +71,10 @@ class RunPanel(Generic[R]):
         A cell that waits holds the kernel: interrupt it to stop the run cleanly, which raises Stopped. `await panel`
         waits and lets the panel's buttons work (from ipykernel 7.4 on). Raises what the run raised.
         """
-        if front_end() != "live":
-            return Watcher(self.run, view_for(front_end(), self.run.id, self._look)).until_the_end()
-        if self._watcher is None:
+        if self._watcher is None and not self._done:
             self.show()
-        assert self._watcher is not None
         if not self._done:
+            assert self._watcher is not None
             self._held = True
             try:
                 self._watcher.until_the_end()

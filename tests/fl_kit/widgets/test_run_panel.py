@@ -255,6 +255,9 @@ def test_in_a_terminal_it_waits_and_prints_one_line(
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("run scripted: FedAvg · completed after 5 rounds · auc 0.")
     assert panel.wait() is run
+    assert capsys.readouterr().out == ""  # what was said once is not said again by whoever waits
+    assert RunPanel(run).wait() is run
+    assert len(capsys.readouterr().out.splitlines()) == 1
 
 
 def test_the_bar_is_heard_in_steps_of_ten_per_cent(loop: Loop) -> None:
