@@ -61,6 +61,18 @@ def go_to(lab_page: Any, name: str, cell: str) -> None:
     lab_page.command("notebook:scroll-cell-center")
 
 
+def bring(page: Any, source: str) -> None:
+    """Scroll to the cell with that source, in one call: what is live is replaced at every frame."""
+    page.wait_for_function(
+        """source => {
+          const cell = [...document.querySelectorAll('.jp-CodeCell')].find(e => e.textContent.includes(source));
+          cell?.scrollIntoView();
+          return Boolean(cell);
+        }""",
+        arg=source,
+    )
+
+
 def test_run_all_cells_and_read_the_verdict(lab_page: Any, root: Path) -> None:
     opened(lab_page, root, NOTEBOOK, comparisons=2)
     lab_page.run_all()
@@ -96,7 +108,7 @@ def test_untick_a_silo_start_stop_save_and_find_the_picture_again(lab_page: Any,
     page.locator(PICTURE).wait_for()
     assert len(frames(page, 3)) >= 3
     assert overlaps(page) == []
-    page.locator(PICTURE).scroll_into_view_if_needed()
+    bring(page, "RunPanel(")
     lab_page.shoot("first_running")
     stop(page)
     page.locator(PICTURE).wait_for(state="detached")
@@ -114,7 +126,7 @@ def test_untick_a_silo_start_stop_save_and_find_the_picture_again(lab_page: Any,
 
     lab_page.lab.end_kernels()
     page = lab_page.open_without_kernel(name)
-    page.locator(".jp-CodeCell", has_text="RunPanel(").scroll_into_view_if_needed()
+    bring(page, "RunPanel(")
     page.wait_for_function(
         """() => [...document.querySelectorAll('.jp-OutputArea-output img')].some(
              e => e.complete && e.naturalWidth > 500 && decodeURIComponent(e.src).includes('stopped after'))"""
@@ -122,5 +134,5 @@ def test_untick_a_silo_start_stop_save_and_find_the_picture_again(lab_page: Any,
     lab_page.shoot("first_without_a_kernel")
     assert "model not found" not in page.content()
     assert lab_page.lab.request("GET", "api/sessions") == []
-    page.locator(".jp-CodeCell", has_text="SiloPicker(").scroll_into_view_if_needed()
+    bring(page, "SiloPicker(")
     lab_page.shoot("first_picker_without_a_kernel")
