@@ -12,9 +12,10 @@ from fl_kit.azureml.nodes import BUNDLE
 from fl_kit.azureml.pipeline import Pipeline
 from fl_kit.azureml.submissions import Submission, Submissions, job_name
 from fl_kit.azureml.workspace import Workspace
-from fl_kit.bundle import verify
+from fl_kit.bundle import verify, write_bundle
 from fl_kit.errors import FederationError, IncompatibleError, RunNotFound, StoreError
 from fl_kit.store import FolderStore
+from sim.azureml.forge import python_call
 from tests.sim.small import job
 
 
@@ -202,6 +203,31 @@ def test_a_bundle_that_was_changed_is_not_sent_again(client, silos, tmp_path):
     source.write_text(source.read_text() + "\n# changed\n")
     with pytest.raises(Exception, match=f"{source.name} was changed"):
         found.submit(3)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_run_is_gone_on_with_whichever_way_its_bundle_was_written(client, silos, tmp_path, packed):
+    """Before fl-kit's source travelled in an archive, it was a folder; the digest is that of its files in both."""
+    found = submissions(client, silos, tmp_path)
+    folder = found.store.folder / "code" / BUNDLE
+    made = write_bundle(found.job, found.plan, folder, packed=packed)
+    found.submit(0)
+    assert verify(folder) == made
+    commands = {n["component"]["command"] for c in client.sent[0].components.values() for n in c["jobs"].values()}
+    assert commands
+    for command in commands:  # what is not there on a PYTHONPATH is passed over; the folder is found first
+        assert command.startswith("cd bundle && PYTHONPATH=$PWD/fl_kit.zip:$PYTHONPATH ")
+        assert f"--digest {made.digest} " in command
+        assert python_call(command.partition(" --step")[0]) is not None  # a warm process takes it
+
+
+def test_what_is_sent_is_a_few_files_to_read_and_one_archive(client, silos, tmp_path):
+    found = submissions(client, silos, tmp_path)
+    found.submit(0)
+    code = found.store.folder / "code"
+    files = {path.relative_to(code).as_posix() for path in code.rglob("*") if path.is_file()}
+    names = ("job.json", "plan.json", "task/logistic.py", "manifest.json", "fl_kit.zip")
+    assert files == {f"{BUNDLE}/{name}" for name in names}
 
 
 def test_ids_sort_by_time_and_are_names_that_azureml_takes():
