@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fl_kit.aggregators import NormBounded as NormBounded
     from fl_kit.aggregators import TrimmedMean as TrimmedMean
     from fl_kit.approvals import approve as approve
+    from fl_kit.audit import verify_audit as verify_audit
     from fl_kit.bundle import write_bundle as write_bundle
     from fl_kit.errors import FlKitError as FlKitError
     from fl_kit.job import Job as Job
@@ -102,6 +103,7 @@ HOMES = {
     "record": "fl_kit.regression.recording",
     "record_run": "fl_kit.regression.recording",
     "step_decay": "fl_kit.schedules",
+    "verify_audit": "fl_kit.audit",
     "warmup": "fl_kit.schedules",
     "watch": "fl_kit.watcher",
     "write_bundle": "fl_kit.bundle",

@@ -1,4 +1,4 @@
-"""`fl-kit keygen` and `fl-kit approve`: keys for approvers, and their signatures for bundles."""
+"""`fl-kit keygen`, `approve` and `verify-audit`: approvers' keys, their signatures for bundles, and the audit log."""
 
 import argparse
 import getpass
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fl_kit.approvals import approve
+from fl_kit.audit import verify_audit
 from fl_kit.bundle import verify
 from fl_kit.errors import ApprovalError
 from fl_kit.signing import is_encrypted, make_key
@@ -17,7 +18,7 @@ PASSPHRASE = "FL_KIT_KEY_PASSPHRASE"
 
 
 def add_approval_commands(commands: Any) -> None:
-    """Add both to the subcommands of `fl-kit`."""
+    """Add them to the subcommands of `fl-kit`."""
     keygen = commands.add_parser("keygen", help="make an approver's key: a private file, and a word for policies")
     keygen.add_argument("key", type=Path, metavar="FILE", help="a new file for the private key, in PEM")
     keygen.add_argument("--passphrase", action="store_true",
@@ -29,7 +30,14 @@ def add_approval_commands(commands: Any) -> None:
     sign.add_argument("--key", type=Path, required=True, metavar="FILE", help="your private key")
     sign.add_argument("--name", required=True, help="your name, as silos' policies have it")
     sign.add_argument("--digest", default="", help="the digest that you have read; any other is refused")
+    sign.add_argument("--audit", type=Path, metavar="FILE", help="an audit log to record it in")
     sign.set_defaults(work=run_approve)
+
+    audit = commands.add_parser("verify-audit", help="whether an audit log is whole, and what it says")
+    audit.add_argument("log", type=Path, metavar="LOG", help="the file, or the folder of runs that it lies in")
+    audit.add_argument("--runs", type=Path, metavar="FOLDER", help="the runs that remember lines of it")
+    audit.add_argument("--head", default="", metavar="SHA256", help="of a line that must still be there")
+    audit.set_defaults(work=run_verify_audit)
 
 
 def run_keygen(asked: argparse.Namespace) -> int:
@@ -52,8 +60,14 @@ def run_approve(asked: argparse.Namespace) -> int:
     verify(asked.bundle, asked.digest)
     if not passphrase and encrypted(asked.key):
         passphrase = ask(f"Passphrase of {asked.key}: ")
-    approval = approve(asked.bundle, key=asked.key, name=asked.name, passphrase=passphrase)
+    approval = approve(asked.bundle, key=asked.key, name=asked.name, passphrase=passphrase, audit=asked.audit)
     print(f"{approval.approver} approved {approval.digest} at {approval.time}")
+    return 0
+
+
+def run_verify_audit(asked: argparse.Namespace) -> int:
+    """Show the log, if its chain is whole."""
+    print(verify_audit(asked.log, runs=asked.runs, head=asked.head).table().text())
     return 0
 
 

@@ -9,6 +9,7 @@ A silo's own policy says whose approval counts, and how many are needed: see `fl
 """
 
 import json
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
@@ -16,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from fl_kit.audit import APPROVED, PATH, add
 from fl_kit.bounded import name_fault, parse_json, read_bytes
 from fl_kit.bundle import Bundle, verify
 from fl_kit.errors import ApprovalError
@@ -69,13 +71,21 @@ def statement(digest: str, approver: str, time: str) -> bytes:
     return f"fl-kit approval, format 1\ndigest {digest}\napprover {approver}\ntime {time}\n".encode()
 
 
-def approve(bundle: Bundle | str | Path, *, key: str | Path, name: str, passphrase: str = "") -> Approval:
+def approve(
+    bundle: Bundle | str | Path,
+    *,
+    key: str | Path,
+    name: str,
+    passphrase: str = "",
+    audit: str | Path | None = None,
+) -> Approval:
     """Sign for a bundle, and put the approval beside it as `approvals/<name>.json`; gives it.
 
     bundle      its folder, which is verified first: what is signed is the digest of what lies there
     key         file of the approver's private key, which `fl-kit keygen` makes
     name        under which silos' policies know the approver
     passphrase  of the key, if it is encrypted
+    audit       an audit log to record it in, beside the one that FL_KIT_AUDIT names, if it does
 
     Signing a bundle again replaces one's own approval. Raises BundleError for a bundle that was changed, ApprovalError
     for a key that cannot be used, or if the approval there is for another bundle.
@@ -104,6 +114,8 @@ def approve(bundle: Bundle | str | Path, *, key: str | Path, name: str, passphra
         write_text(file, json.dumps(asdict(approval), indent=1) + "\n", durable=True)
     except OSError as error:
         raise ApprovalError(f"the approval cannot be written to {file}: {error.strerror}") from error
+    for log in {Path(each) for each in (audit, os.environ.get(PATH)) if each}:
+        add(log, APPROVED, digest=digest, who=name)
     return approval
 
 

@@ -14,6 +14,7 @@
     ├── BundleError          what travels differs from its manifest
     ├── ApprovalError        a key, a signature or an approval cannot be made or read
     ├── PolicyError          a silo's own policy refuses a bundle, or cannot be read
+    ├── AuditError           the audit log was changed, or cannot be read or written
     ├── StoreError           a run folder cannot be read or written
     │   └── RunNotFound      no run of that id
     ├── TrackingError        the MLflow mirror cannot be brought up to date
@@ -108,6 +109,10 @@ class ApprovalError(FlKitError):
 
 class PolicyError(FlKitError):
     """A silo's own policy refuses a bundle, or cannot be read; nothing ran on the silo's data."""
+
+
+class AuditError(FlKitError):
+    """The audit log was changed, or cannot be read or written."""
 
 
 class StoreError(FlKitError):

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import torch
 
+from fl_kit.audit import RESUMED, SUBMITTED, record_run_event
+from fl_kit.bundle import bundle_digest
 from fl_kit.errors import FlKitError, Stopped
 from fl_kit.events import (
     RUN_COMPLETED,
@@ -75,6 +77,10 @@ class SimulatedRun(RunHandle):
             self._status = "completed"
             self._ended.set()
             return self
+        if self.folder is not None:
+            event = RESUMED if resumed else SUBMITTED
+            digest = bundle_digest(self.job, self.plan)
+            record_run_event(self.folder, event, digest=digest, silos=self.federation.names)
         self._tell(RUN_RESUMED if resumed else RUN_STARTED, self.job.announcement(self.federation))
         _running.add(self)
         self._thread.start()

@@ -28,6 +28,7 @@ PUBLIC = (
 """Modules whose `__all__` is public, or names of a module."""
 
 ONE_LINE = {
+    "Entry": "a row of Audit",
     "Approval": "a line of who, what and when",
     "Bundle": "a folder and its digest",
     "Event": "a record of the log",

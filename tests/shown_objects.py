@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from fl_kit import FedProx, Orchestrator, RunPanel, Silo, SiloPicker, Target
+from fl_kit import FedProx, Orchestrator, RunPanel, Silo, SiloPicker, Target, verify_audit
 from fl_kit.azureml.findings import Check, doubt, fault
 from fl_kit.events import STEP_FAILED, Event
 from fl_kit.history import failures, history
@@ -80,6 +80,7 @@ def every(folder: Path) -> dict[str, Any]:
         job.plan(federation),
         job.review(federation),
         run,
+        verify_audit(folder / "runs"),
         history(events),
         failures(events),
         run.state(),

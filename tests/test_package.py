@@ -62,6 +62,7 @@ PUBLIC = [
     "record",
     "record_run",
     "step_decay",
+    "verify_audit",
     "warmup",
     "watch",
     "write_bundle",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fl_kit import audit
 from fl_kit.approvals import PACKED
 from fl_kit.azureml.layout import Layout
 from fl_kit.azureml.nodes import BUNDLE, Terms
@@ -125,8 +126,9 @@ class Submissions:
             resumed=resumed,
             time=round(time.time(), 3),
         )
+        terms = self._terms()
         pipeline = compile_pipeline(
-            self._terms(),
+            terms,
             self.layout(submission),
             first=submission.first,
             last=submission.last,
@@ -135,6 +137,8 @@ class Submissions:
             experiment=self.experiment,
             tags=submission.tags(self.run_id),
         )
+        event = audit.RESUMED if resumed else audit.SUBMITTED if number == 1 else audit.CONTINUED
+        audit.record_run_event(self.store.folder, event, digest=terms.digest, silos=self.federation.names)
         submit(self.workspace.client, pipeline, self.store.folder / "azureml" / submission.job)
         self.made.append(submission)
         return submission

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fl_kit import FedAvg, approve, write_bundle
+from fl_kit import FedAvg, approve, verify_audit, write_bundle
 from fl_kit.approvals import PACKED, Approval, brought, packed, read_approvals
 from fl_kit.bundle import Bundle, verify
 from fl_kit.errors import ApprovalError, BundleError
@@ -40,6 +40,17 @@ def test_an_approval_lies_beside_the_bundle_and_changes_nothing_in_it(bundle: Bu
     assert read_approvals(tmp_path / "out" / "approvals" / "alice.json") == (made,)
     again = approve(bundle, key=tmp_path / "alice.pem", name="alice")
     assert read_approvals(tmp_path / "out" / "approvals") == (again,)
+
+
+def test_an_approval_is_recorded_where_it_is_asked_for(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_key(tmp_path / "alice.pem")
+    monkeypatch.setenv("FL_KIT_AUDIT", str(tmp_path / "one.jsonl"))
+    approve(bundle, key=tmp_path / "alice.pem", name="alice", audit=tmp_path / "two.jsonl")
+    for log in ("one.jsonl", "two.jsonl"):
+        (entry,) = verify_audit(tmp_path / log).entries
+        assert (entry.event, entry.who, entry.digest, entry.run) == ("approved", "alice", bundle.digest, "")
 
 
 def test_each_field_is_signed(bundle: Bundle, tmp_path: Path) -> None:
