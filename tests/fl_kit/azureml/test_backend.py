@@ -116,7 +116,7 @@ def test_a_submission_that_fails_leaves_no_run_folder_unless_the_workspace_may_h
     monkeypatch.setattr(Workspace, "job", find)
     with pytest.raises(ZeroDivisionError, match="the SDK said no") as raised:
         AzureML(Client(), folder=tmp_path / "runs").start(job(), silos)
-    left = [path.name for path in (tmp_path / "runs").iterdir()]
+    left = [path.name for path in (tmp_path / "runs").iterdir() if path.is_dir()]
     notes = getattr(raised.value, "__notes__", [])
     if there is False:
         assert (left, notes) == ([], [])
