@@ -44,7 +44,7 @@ panel = RunPanel(run, log=True)
 panel
 """
 AGAIN = """
-(folder,) = (here / "runs").iterdir()
+(folder,) = (path.parent for path in (here / "runs").glob("*/job.json"))
 again = InProcess(folder=here / "runs").resume(folder.name)
 RunPanel(again, target={"loss": 0.5})
 """

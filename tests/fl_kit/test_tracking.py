@@ -555,7 +555,7 @@ def test_a_kernel_that_leaves_after_wait_loses_nothing(uri: str, in_tmp: Path) -
         "assert not run.tracker.finished",
     ]
     python(lines, in_tmp)
-    (folder,) = Path("runs").iterdir()
+    (folder,) = (path.parent for path in Path("runs").glob("*/job.json"))
     (ledger,) = load(folder)
     assert (ledger.end, ledger.model) == ("FINISHED", 3)
     told = MlflowClient(tracking_uri=uri).get_run(ledger.runs[""])
@@ -578,7 +578,7 @@ def test_a_run_goes_on_in_the_same_mlflow_run_after_its_kernel_was_killed(uri: s
         "os.kill(os.getpid(), signal.SIGKILL)",
     ]
     python(lines, in_tmp, code=-9)
-    (folder,) = Path("runs").iterdir()
+    (folder,) = (path.parent for path in Path("runs").glob("*/job.json"))
     (before,) = load(folder)
     half = mirrored(uri, before.runs[""])
     assert half["global/loss"][-1][0] < 100  # a store that falls with its writer may have lost some: they come again
