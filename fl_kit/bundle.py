@@ -22,13 +22,13 @@ from fl_kit.bounded import TEXT_LIMIT, inside, name_fault, parse_json, read_byte
 from fl_kit.errors import BundleError
 from fl_kit.given_weights import INIT_FILE
 from fl_kit.job import Job
+from fl_kit.own_source import PACKAGE, own_source
 from fl_kit.plan import Plan
 from fl_kit.source import canonical
 from fl_kit.task import task_file
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-PACKAGE = "fl_kit"
 PACKED = f"{PACKAGE}.zip"
 """The archive of fl-kit's source, where a bundle has one instead of the folder."""
 MANIFEST_LIMIT, FILES_LIMIT = 4 << 20, 10_000
@@ -121,14 +121,7 @@ def contents(job: Job, plan: Plan) -> Iterator[tuple[str, bytes]]:
     yield f"task/{job.task.name}.py", canonical(job.task.source)
     if job.init is not None:
         yield INIT_FILE, job.init.to_bytes()
-    package = Path(__file__).parent
-    if not package.is_dir():
-        raise BundleError(f"{package} is in an archive: an fl-kit that runs from a bundle writes no other bundle")
-    for path in package.rglob("*"):
-        place = path.relative_to(package)
-        hidden = any(part.startswith((".", "__pycache__")) for part in place.parts)  # an editor's, or Python's own
-        if path.suffix in (".py", ".txt") and not hidden:
-            yield f"{PACKAGE}/{place.as_posix()}", canonical(path.read_bytes())
+    yield from own_source()
 
 
 def with_archive(files: Mapping[str, bytes]) -> dict[str, bytes]:

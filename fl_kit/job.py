@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fl_kit.aggregators.mean import Mean
 from fl_kit.bounded import parse_json
+from fl_kit.changes_since import changes_since
 from fl_kit.components import at_home, build, describe
 from fl_kit.compositions import (
     check_deadline,
@@ -199,9 +200,19 @@ class Job(Shown):
             raise self.task.refused("has a model() that failed", error) from error
         return found
 
-    def review(self, federation: Federation) -> Review:
-        """What will run where, reading and writing what, and the digest of the source."""
-        return Review(plan=self.plan(federation), federation=federation, task=self.task, job=self.to_dict())
+    def review(self, federation: Federation, *, since: Any = None) -> Review:
+        """What will run where, reading and writing what, and the digest of the source.
+
+        since  an earlier bundle, to see what is different: itself, its folder, the folder of a run, or the file of
+               an approval that lies beside it
+
+        Raises BundleError if `since` leads to no whole bundle.
+        """
+        plan, job = self.plan(federation), self.to_dict()
+        changes = None
+        if since is not None:
+            changes = changes_since(since, job=json.loads(self.to_json()), plan=plan, source=self.task.source)
+        return Review(plan=plan, federation=federation, task=self.task, job=job, changes=changes)
 
     def announcement(self, federation: Federation) -> dict[str, Any]:
         """What the first event of a run says of it, for whoever draws or records it."""

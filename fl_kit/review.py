@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fl_kit.changes_since import Changes
 from fl_kit.plan import ORCHESTRATOR, Plan, Step, describe_inputs, describe_outputs, rounds_of
 from fl_kit.readable import brief, readable_path
 from fl_kit.silo import Federation
@@ -17,6 +18,8 @@ class Review(Shown):
 
     `print(review.source)` is what will run on the data; its sha256 is in the table's note.
 
+    changes  what is different from an earlier bundle, if one was given as `since`; None if none was
+
     >>> review = job.review(federation)
     >>> [step.id for step in review.steps("alpha")]
     ['round_001/alpha/fit', 'round_002/alpha/fit', 'round_003/alpha/fit', 'round_003/alpha/evaluate']
@@ -26,6 +29,13 @@ class Review(Shown):
     federation: Federation
     task: Task
     job: Mapping[str, Any]
+    changes: Changes | None = None
+
+    def __repr__(self) -> str:
+        return "\n\n".join([super().__repr__(), *([repr(self.changes)] if self.changes is not None else [])])
+
+    def _repr_html_(self) -> str:
+        return super()._repr_html_() + (self.changes._repr_html_() if self.changes is not None else "")
 
     @property
     def source(self) -> str:

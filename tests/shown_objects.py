@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from fl_kit import FedProx, Orchestrator, RunPanel, Silo, SiloPicker, Target, verify_audit
+from fl_kit import FedProx, Orchestrator, RunPanel, Silo, SiloPicker, Target, verify_audit, write_bundle
 from fl_kit.azureml.findings import Check, doubt, fault
 from fl_kit.events import STEP_FAILED, Event
 from fl_kit.history import failures, history
@@ -79,6 +79,9 @@ def every(folder: Path) -> dict[str, Any]:
         job.task,
         job.plan(federation),
         job.review(federation),
+        replace(job, rounds=2)
+        .review(federation, since=write_bundle(job, job.plan(federation), folder / "approved" / "bundle"))
+        .changes,
         run,
         verify_audit(folder / "runs"),
         history(events),

@@ -12,8 +12,9 @@ ROWS = {
     0: "errors bounded files grid table shown_frame tensor_table readable picture randomness tensors "
     "tensor_file events yaml_lines entries schedules party_forms archive signing audit",
     1: "messages participation silo silo_facts plan source components metrics task model_state given_weights spent "
-    "batches protocols chart",
-    2: "compositions local optimizers standardize stopping strategies aggregators transforms privacy vertical",
+    "own_source batches protocols chart",
+    2: "changes_since compositions local optimizers standardize stopping strategies aggregators transforms privacy "
+    "vertical",
     3: "store channel tracking job review bundle approvals policy workbench context "
     "deadline door figures run_handle execute step history silo_environment mlflow_rest reporting untold "
     "update_form",
