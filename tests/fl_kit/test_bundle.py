@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from fl_kit import Federation, FedProx, Job, Scaffold
 from fl_kit import bundle as bundles
+from fl_kit import own_source
 from fl_kit.archive import archive_of, files_of
 from fl_kit.bundle import MANIFEST, PACKED, Bundle, verify, write_bundle
 from fl_kit.errors import BundleError, TaskError
@@ -147,7 +148,7 @@ def test_the_line_ends_of_a_checkout_of_fl_kit_do_not_count(
     (checkout / "__pycache__" / "step.cpython-311.pyc").write_bytes(b"\0")
     (checkout / ".ipynb_checkpoints").mkdir()
     (checkout / ".ipynb_checkpoints" / "step-checkpoint.py").write_text("old = 1\n")
-    monkeypatch.setattr(bundles, "__file__", str(checkout / "bundle.py"))
+    monkeypatch.setattr(own_source, "__file__", str(checkout / "own_source.py"))
     made = write_bundle(travelling, travelling.plan(federation), tmp_path / "made")
     assert content(made.folder) == content(master.folder)
 
@@ -490,7 +491,7 @@ def test_a_file_where_the_folder_should_be_is_one_clear_error(
 def test_an_fl_kit_that_runs_from_an_archive_writes_no_bundle_without_itself(
     travelling: Job, federation: Federation, packed: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bundles, "__file__", str(packed.folder / PACKED / "fl_kit" / "bundle.py"))
+    monkeypatch.setattr(own_source, "__file__", str(packed.folder / PACKED / "fl_kit" / "own_source.py"))
     with pytest.raises(BundleError, match=r"fl_kit\.zip.fl_kit is in an archive"):
         write_bundle(travelling, travelling.plan(federation), tmp_path / "made")
 
