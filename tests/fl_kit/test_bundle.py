@@ -13,9 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl_kit import Federation, FedProx, Job, Scaffold
+from fl_kit import Federation, FedProx, Job, Scaffold, own_source
 from fl_kit import bundle as bundles
-from fl_kit import own_source
 from fl_kit.archive import archive_of, files_of
 from fl_kit.bundle import MANIFEST, PACKED, Bundle, verify, write_bundle
 from fl_kit.errors import BundleError, TaskError
