@@ -30,7 +30,7 @@ from fl_kit.errors import FlKitError, MessageError, PlanError, StepFailed, Store
 from fl_kit.events import Event, EventLog, now
 from fl_kit.execute import Inputs, Outputs, run_step
 from fl_kit.job import Job
-from fl_kit.messages import TENSORS_LIMIT, Memory, State, Update, complete, read, write
+from fl_kit.messages import META_FILE, TENSORS_LIMIT, Memory, State, Update, read, write
 from fl_kit.plan import ORCHESTRATOR, Plan, Step, describe_outputs, round_name
 from fl_kit.policy import Offer, admit, policy_files
 from fl_kit.protocols import Emit
@@ -232,7 +232,7 @@ def updates(
     form, limit = UpdateForm.of(job, step, bench.model), size_limit(bench.model)
     for silo in step.updates:
         folder = inputs.get(f"update/{silo}", "")
-        if job.min_silos is not None and not (folder and complete(folder)):
+        if job.min_silos is not None and not (folder and (Path(folder) / META_FILE).exists()):
             if folder:  # its step ended well, or it would have no folder: nobody else will tell
                 emit(refused(step, silo, "it delivered no update"))
             emit(left_out(silo, step.round, "it delivered no update"))

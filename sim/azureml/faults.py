@@ -5,15 +5,19 @@
 
 A pattern (`*`, `?`) is held against a step's node name (`fit_hungarian`), its path in the pipeline
 (`round_003/fit_hungarian`), and the name of its compute. `times` is how often the fault strikes; the default is
-once, and 0 means always.
+once, and 0 means always. What befalls a silo's own step or its update, in whatever backend, is in `sim.faults`:
+`LocalWorkspace.disturb`.
 """
 
 import threading
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-Kind = Literal["compute down", "slow start", "preempted", "step lost", "datastore refused", "metrics down"]
+if TYPE_CHECKING:
+    from sim.azureml.silo_faults import SiloFaults, StruckStep
+
+Kind = Literal["compute down", "slow start", "preempted", "step lost", "datastore refused", "metrics down", "timeout"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +36,11 @@ class Faults:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._left: list[tuple[Fault, int]] = []
+        self.of_silos: SiloFaults | None = None
+
+    def strike_silo(self, command: str) -> "StruckStep | None":
+        """What befalls the silo's step of that command now, counted; None if nothing does."""
+        return self.of_silos.strike(command) if self.of_silos else None
 
     def compute_down(self, pattern: str = "*", *, times: int = 1) -> None:
         """The step fails before it starts: its compute does not answer."""
@@ -61,6 +70,7 @@ class Faults:
         """Nothing more goes wrong."""
         with self._lock:
             self._left.clear()
+        self.of_silos = None
 
     def strikes(self, kind: Kind, *names: str) -> Fault | None:
         """The fault of that kind that strikes whoever has one of these names now, counted; None if there is none."""

@@ -26,6 +26,9 @@ READ_AT_IMPORT = ("OMP_", "MKL_", "KMP_", "OPENBLAS_", "NUMEXPR_", "PYTHON", "LD
 HANDLED = frozenset({"PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"})
 """Of these, the ones that the server itself heeds in a warm process."""
 
+AGAIN = 0.05
+"""Seconds after which a process that was killed and has not ended is killed again."""
+
 INTERPRETERS = frozenset({"python", "python3"})
 
 
@@ -165,8 +168,9 @@ class ForgedProcess:
 
     def kill(self) -> None:
         self._began.wait()
-        if self._leader and self.ended.code is None:
-            kill_group(self._leader)
+        while self._leader and self.ended.code is None:
+            kill_group(self._leader)  # one that was forked just now leads no group yet
+            self.ended.wait(AGAIN)
         self.ended.wait()
 
 

@@ -29,6 +29,9 @@ SILENCE = 0.5
 TEMPORARY = ("work", "home", "temporary", "changes")
 """A step's folders that are gone when it has ended."""
 
+HANGING = Fault(kind="timeout", pattern="*", times=1, seconds=0)
+"""What ends a step that hangs on purpose: nobody waits for its limit."""
+
 TOLD = 4000
 """Characters of the log's end that an error repeats."""
 
@@ -78,9 +81,13 @@ class StepRun:
             place = self._prepare()
             preempted = self._fault("preempted")
             lost = None if preempted else self._fault("step lost")
+            line = command_line(self.step, place.inputs, place.outputs)
+            struck = self.state.faults.strike_silo(line)
             runs.move(self.state, self.run, runs.RUNNING)
-            processes = self._start(place)
-            outcome = self._watch(processes, preempted or lost)
+            processes = self._start(place, struck.command(line, place.temporary) if struck else line)
+            outcome = self._watch(processes, preempted or lost or (HANGING if struck and struck.hangs else None))
+            if struck and outcome == 0:
+                struck.damage(Path(place.outputs["update"]))
             if outcome == "preempted":
                 self._say("The node was preempted; the job is queued again.")
                 runs.move(self.state, self.run, runs.QUEUED)
@@ -144,9 +151,8 @@ class StepRun:
             raise WorkspaceError(message, status=400, code="DataAccessError") from error
         return path
 
-    def _start(self, place: StepPlace) -> list[Process]:
+    def _start(self, place: StepPlace, line: str) -> list[Process]:
         """The step's processes: one, or one for each rank."""
-        line = command_line(self.step, place.inputs, place.outputs)
         variables = step_variables(self.state, self.step, place)
         archives = {place.work / name: folder for name, folder in unpacked(self.state, self.step.code).items()}
         world = self._world

@@ -24,6 +24,8 @@ from sim.azureml.tls import tls_files
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
 
+    from sim.faults.disturbance import Given
+
 ROOT = ".fl_kit/azureml"
 FEDERATION = "federation.yaml"
 """In the workspace's folder: the federation with the names that its parties have there."""
@@ -173,6 +175,23 @@ class LocalWorkspace(Shown):
     def faults(self) -> Faults:
         """What is to go wrong on purpose."""
         return self.state.faults
+
+    def disturb(self, faults: "Given", *, seed: int = 0) -> None:
+        """Let these faults of `sim.faults` befall the silos from now on, in place of earlier ones.
+
+        faults  silo, or a pattern of names, → a fault, or several
+        seed    of the job, from which it follows where faults with a probability strike
+
+        Raises FederationError for a silo that there is not, IncompatibleError for an attack, or what is no fault.
+
+        >>> ws.disturb({"silo-1": Drop(rounds=(2,))})           # doctest: +SKIP
+        """
+        from sim.azureml.silo_faults import SiloFaults
+        from sim.faults.disturbance import Disturbance
+
+        federation = self.federation or Federation.load(self.root / FEDERATION)
+        disturbance = Disturbance.given(faults, federation).faults_only("a workspace")
+        self.faults.of_silos = SiloFaults(disturbance.faults(), seed)
 
     @property
     def isolation(self) -> str:

@@ -39,7 +39,7 @@ class Drop(MessageFault):
 
     def damage(self, folder: Path, step: Step, seed: int, earlier: Path | None) -> None:
         for name in (META_FILE, TENSORS_FILE):
-            (folder / name).unlink()
+            (folder / name).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, kw_only=True)

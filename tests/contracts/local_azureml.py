@@ -19,9 +19,14 @@ class LocalAzureML:
 
     def start(self, job: Job, federation: Federation) -> Any:
         federation.check()
+        silos = self.serve(federation).federation.select(federation.names)
+        return self._place().start(job, silos)
+
+    def serve(self, federation: Federation) -> Any:
+        """The workspace, which is started for the federation if it is not there yet."""
         if self.workspace is None:
             self.workspace = LocalWorkspace.for_federation(federation, root=self.folder / "workspace").start()
-        return self._place().start(job, self.workspace.federation.select(federation.names))
+        return self.workspace
 
     def resume(self, run_id: str) -> Any:
         return self._place().resume(run_id)
