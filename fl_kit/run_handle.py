@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+POLICIES = {
+    "strict": "strict: a silo that fails stops it",
+    "quorum": "quorum: it goes on without silos that fail, while enough deliver",
+    "best effort": "best effort: it goes on with whichever silos deliver",
+}
+"""What a run says of its job's policy."""
+
+
 class RunHandle(Shown, ABC):
     """The part of `fl_kit.protocols.Run` that follows from events, states and the end.
 
@@ -106,7 +114,7 @@ class RunHandle(Shown, ABC):
             columns=["metric", "round", "value"],
             rows=[(metric, event.round, number(event.value)) for metric, event in latest.items()],
             title=f"Run {self.id}: {self.status}, {self.rounds_done} of {self.plan.rounds} rounds",
-            note=self.kept_in,
+            note=f"{self.kept_in}; {POLICIES[self.job.policy]}",
         )
 
 

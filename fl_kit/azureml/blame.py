@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from fl_kit.azureml.verdicts import NO_WORD, Verdict
-from fl_kit.errors import FlKitError, QuorumLost, StepFailed
+from fl_kit.errors import FlKitError, MessageError, QuorumLost, StepFailed
 from fl_kit.events import STEP_FAILED, Event
 from fl_kit.job import Job
 from fl_kit.plan import ORCHESTRATOR, Step
@@ -13,31 +13,31 @@ from fl_kit.plan import ORCHESTRATOR, Step
 class Losses:
     """How often each step of a run was lost, over all its pipelines; `retries` of the job says how often it may be.
 
-    A silo's step that fails by itself is tried again inside its own command. One that was lost cannot do so: the run
-    submits its round again.
+    A silo's step that fails by itself is tried again inside its own command. One that was lost cannot do so, nor can
+    one whose update was damaged on the way and is refused by the orchestrator's: the run submits its round again.
     """
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.times: Counter[str] = Counter()
 
-    def count(self, verdicts: Iterable[Verdict]) -> None:
+    def count(self, verdicts: Iterable[Verdict], events: Sequence[Event] = ()) -> None:
         """Note those of one pipeline's last phase."""
-        self.times.update(verdict.step.id for verdict in verdicts if verdict.lost)
+        self.times.update(verdict.step.id for verdict in verdicts if verdict.lost or refused(verdict, events))
 
-    def try_again(self, verdicts: Sequence[Verdict], events: Iterable[Event]) -> list[Verdict]:
+    def try_again(self, verdicts: Sequence[Verdict], events: Sequence[Event]) -> list[Verdict]:
         """The lost steps for whose sake the pipeline's last phase is to run again; none if that is of no use.
 
         It is not where a step failed by itself, unless it only may not lack others; nor where one was lost too often.
         """
-        lost = [verdict for verdict in verdicts if verdict.lost]
+        lost = [verdict for verdict in verdicts if verdict.lost or refused(verdict, events)]
         if any(self.stubborn(verdict, events) for verdict in verdicts):
             return []
         return [] if any(self.times[verdict.step.id] > self.job.retries for verdict in lost) else lost
 
-    def stubborn(self, verdict: Verdict, events: Iterable[Event]) -> bool:
+    def stubborn(self, verdict: Verdict, events: Sequence[Event]) -> bool:
         """Whether a step would fail again, and the round with it."""
-        if verdict.lost:
+        if verdict.lost or refused(verdict, events):
             return False
         if verdict.step.party != ORCHESTRATOR:
             return self.job.min_silos is None
@@ -59,6 +59,12 @@ class Losses:
         if self.job.retries:
             return f". The step was lost {self.times[blamed[0].step.id]} times; {again}"
         return f". The step did not do this itself: {again}, and with Job(retries=1) a run does so by itself"
+
+
+def refused(verdict: Verdict, events: Iterable[Event]) -> bool:
+    """Whether it is the orchestrator's step, which would not take what it was sent."""
+    told = failure_of(events) if verdict.step.party == ORCHESTRATOR else None
+    return told is not None and isinstance(told.value, dict) and told.value["kind"] == MessageError.__name__
 
 
 def failure_of(events: Iterable[Event], verdicts: Iterable[Verdict] = ()) -> Event | None:

@@ -230,11 +230,15 @@ class AzureMLRun(RunHandle):
         self._stop.wait(patience.pause()) if not self._stop.is_set() else time.sleep(patience.pause())
 
     def _explained(self, found: Iterable[Event], submission: Submission, before: int) -> Iterator[Event]:
-        """The events, and before each silo that is left out without a word, what AzureML says of its step."""
+        """The events with the reason why a silo is left out: its step's own, or before it what AzureML says of it."""
         found = list(found)
-        heard = {(e.round, e.party) for e in (*self._events[before:], *found) if e.name == STEP_FAILED}
+        told = [e for e in (*self._events[before:], *found) if e.name == STEP_FAILED and isinstance(e.value, dict)]
+        heard = {(e.round, e.party): str(e.value["message"]) for e in told if isinstance(e.value, dict)}
         for event in found:
-            if event.name == SILO_LEFT_OUT and event.value == ABSENT and (event.round, event.party) not in heard:
+            absent = event.name == SILO_LEFT_OUT and event.value == ABSENT
+            if absent and (event.round, event.party) in heard:
+                yield replace(event, value=heard[event.round, event.party])
+            elif absent:
                 of_round = [phase for phase in self._phases(submission) if phase.round == event.round]
                 own = [v for v in self._asked_verdicts(submission, of_round) if v.step.party == event.party]
                 yield from (each.event(event.time) for each in own[:1])
@@ -273,7 +277,7 @@ class AzureMLRun(RunHandle):
         """The steps for whose sake a pipeline's last phase is to run again."""
         if feed.ended != "failed":
             return []
-        self._losses.count(failed)
+        self._losses.count(failed, self._events[before:])
         return self._losses.try_again(failed, self._events[before:])
 
     def _phases(self, submission: Submission) -> Sequence[Phase]:

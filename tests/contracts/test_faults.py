@@ -211,12 +211,12 @@ def test_all_at_once_on_azureml(four: Federation, expected: list[str], tmp_path:
     try:
         backend.serve(four).disturb(all_at_once())
         run = one_job().run(four, on=backend).wait(timeout=240)
+        assert run.status == "completed"
+        check_all(
+            run,
+            kinds={"Hang": "JobTimeout", "Crash": "UserError"},
+            says={"Drop": "it delivered no update", "Hang": "took longer than its limit", "Crash": "137"},
+        )
+        assert digests(run, range(4)) == expected
     finally:
         backend.close()
-    assert run.status == "completed"
-    check_all(
-        run,
-        kinds={"Hang": "JobTimeout", "Crash": "UserError"},
-        says={"Drop": "it delivered no update", "Hang": "took longer than its limit", "Crash": "137"},
-    )
-    assert digests(run, range(4)) == expected

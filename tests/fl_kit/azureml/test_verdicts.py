@@ -118,6 +118,17 @@ def test_with_a_quorum_only_the_orchestrators_own_fault_is_final():
     assert asked.try_again(verdicts, []) == []
 
 
+def test_a_round_whose_update_was_refused_is_tried_again_as_often_as_a_lost_one():
+    verdicts = [on(AGGREGATE, lost=False)]
+    refused = failed(StepFailed("damaged", op="aggregate", silo="orchestrator", round=1, kind="MessageError"))
+    for retries, expected in ((0, []), (1, verdicts)):
+        asked = losses([], retries=retries)
+        asked.count(verdicts, [refused])
+        assert asked.try_again(verdicts, [refused]) == expected
+    asked.count(verdicts, [refused])
+    assert asked.try_again(verdicts, [refused]) == []
+
+
 def test_a_failure_that_a_second_attempt_mended_is_not_blamed():
     mended = failed(StepFailed("mended", op="fit", silo="b", round=1))
     final = on(FIT, lost=True).event()
