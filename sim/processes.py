@@ -14,7 +14,7 @@ from fl_kit import errors
 from fl_kit.approvals import PACKED, brought
 from fl_kit.bundle import Bundle, bundle_digest, write_bundle
 from fl_kit.errors import FlKitError, MessageError, QuorumLost, StepFailed
-from fl_kit.events import STEP_FAILED, Event, EventLog
+from fl_kit.events import SILO_LEFT_OUT, STEP_FAILED, Event, EventLog
 from fl_kit.execute import Inputs, Outputs
 from fl_kit.job import Job
 from fl_kit.messages import Memory, Message, State, Update, complete, read, write
@@ -149,7 +149,8 @@ class StepProcess:
         events = folder / "events.jsonl"
         events.unlink(missing_ok=True)
         # an update that is delivered twice lands twice in the same folder
-        given = [f"--input={name}={place}" for name, place in dict(self._inputs(step, inputs)).items()]
+        found = dict(self._inputs(step, inputs))
+        given = [f"--input={name}={place}" for name, place in found.items()]
         places = {name: folder / name for name in step.outputs}
         command = [
             *(sys.executable, "-B", *self._machine(), "fl_kit.step"),
@@ -162,8 +163,10 @@ class StepProcess:
         ]
         code, complaint = self._execute(command, folder, check, None if step.party == ORCHESTRATOR else self.limit)
         told = EventLog.load(events).read() if events.exists() else []
+        absent = {silo for silo in step.updates if f"update/{silo}" not in found}
         for event in told:
-            if code == 0 or event.name != STEP_FAILED:  # whoever asked for the step tells of its failure
+            own = event.name == STEP_FAILED and code != 0
+            if not own and (event.name != SILO_LEFT_OUT or event.party not in absent):  # those the caller tells of
                 emit(event)
         if code != 0:
             raise failure(step, told, complaint, code)
