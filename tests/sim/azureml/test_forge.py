@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.azureml.forge import Forge, python_call
+from sim.azureml.forge import Forge, ForgedProcess, python_call
 
 
 @pytest.mark.parametrize(
@@ -73,3 +73,18 @@ def test_variables_that_are_read_at_import_need_a_cold_start():
     assert not forge.warm_for({"OMP_NUM_THREADS": "2"})
     assert not forge.warm_for({"PYTHONHASHSEED": "0"})
     assert not forge.warm_for({"LD_PRELOAD": "x.so"})
+
+
+def test_a_process_that_leads_no_group_yet_is_killed_again_until_it_has_ended(monkeypatch):
+    """A process is forked, said to have begun, and only then leads its group: a kill in between hits nobody."""
+    process, kills = ForgedProcess(), []
+
+    def kill(leader: int) -> None:
+        kills.append(leader)
+        if len(kills) == 2:
+            process.ended.set(-9)
+
+    monkeypatch.setattr("sim.azureml.forge.kill_group", kill)
+    process.began(7)
+    process.kill()
+    assert kills == [7, 7]
