@@ -52,7 +52,7 @@ class Outcome:
 
 OUTCOMES = {
     "Drop": Outcome(fault=Drop(), says="malformed update: its folder holds no whole message"),
-    "Hang": Outcome(fault=Hang(), kind="DeadlineExceeded", says="it did not end within 6"),
+    "Hang": Outcome(fault=Hang(), kind="DeadlineExceeded", says="it did not end within "),
     "Slow": Outcome(fault=Slow(seconds=DEADLINE + 5), kind="DeadlineExceeded", says="later than its deadline of 600 s"),
     "Slow beyond the grace": Outcome(
         fault=Slow(seconds=DEADLINE + GRACE + 5),
