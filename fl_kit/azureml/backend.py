@@ -15,6 +15,7 @@ from typing import Any
 from fl_kit.approvals import brought
 from fl_kit.azureml.findings import Check, together
 from fl_kit.azureml.locality import breaches
+from fl_kit.azureml.own_policies import chosen_by_the_sender
 from fl_kit.azureml.places import missing_places, shared_places
 from fl_kit.azureml.preflight import of_breach
 from fl_kit.azureml.run import AzureMLRun
@@ -166,7 +167,7 @@ def keeping_only_what_was_sent(submissions: Submissions) -> Iterator[None]:
 
 def refuse_faults(plan: Plan, federation: Federation) -> None:
     """Raise FederationError with all that is wrong with the parties' places; where each has its own, with the paths."""
-    places = [*missing_places(federation), *shared_places(federation)]
+    places = [*missing_places(federation), *shared_places(federation), *chosen_by_the_sender(federation)]
     for found in (places, map(of_breach, breaches(plan, federation))):
         Check(findings=together(found)).require()
 

@@ -4,12 +4,15 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from typing import Any, TypeVar
 
+from fl_kit.approvals import brought
 from fl_kit.azureml.environment import image_of, is_registered, lacking, packages_of, unpinned
 from fl_kit.azureml.facts import Facts
 from fl_kit.azureml.findings import Check, Finding, doubt, fault, plural, together
 from fl_kit.azureml.locality import Breach, breaches, locate
+from fl_kit.azureml.own_policies import chosen_by_the_sender, refusals, visible
 from fl_kit.azureml.places import (
     compute_findings,
     datastore_findings,
@@ -40,7 +43,14 @@ BUNDLE_FILES = 2_000
 BUNDLE_BYTES = 300 << 20
 
 
-def check(job: Job, federation: Federation, client: Any, *, rounds_per_pipeline: int | None = None) -> Check:
+def check(
+    job: Job,
+    federation: Federation,
+    client: Any,
+    *,
+    rounds_per_pipeline: int | None = None,
+    approvals: str | Path | None = None,
+) -> Check:
     """Whether a job can run for a federation in a workspace: every finding at once, with its cure.
 
         found = check(job, federation, client)
@@ -49,15 +59,17 @@ def check(job: Job, federation: Federation, client: Any, *, rounds_per_pipeline:
 
     client               an `azure.ai.ml.MLClient`
     rounds_per_pipeline  as AzureML is told; None for all rounds in one pipeline
+    approvals            as AzureML is told: for the silos whose own policy can be seen from here
 
     It asks the workspace about its computes and datastores, and about the data assets and environments that the
     federation names; nothing is changed there. What only shows when a step runs is not found: role assignments,
-    quotas, networks, what is in an image. A workspace that does not answer is a finding as well.
+    quotas, networks, what is in an image, and a silo's own policy unless its data is a path on this machine too. A
+    workspace that does not answer is a finding as well.
 
     >>> check(job, federation, client).require()  # doctest: +SKIP
     """
     facts, found = facts_of(client, federation)
-    found += [*missing_places(federation), *shared_places(federation)]
+    found += [*missing_places(federation), *shared_places(federation), *chosen_by_the_sender(federation)]
     found += [*spelling(job, federation), *shared_work(job, federation)]
     if facts:
         found += workspace_findings(federation, facts)
@@ -67,6 +79,7 @@ def check(job: Job, federation: Federation, client: Any, *, rounds_per_pipeline:
         found.append(fault("job", f"it has no plan for this federation: {error}", "mend the job"))
     else:
         found += plan_findings(job, plan, federation, facts, rounds_per_pipeline)
+        found += refusals(job, plan, federation, brought(approvals, None))
     found.sort(key=lambda each: each.level)  # error stands before warning
     return Check(findings=together(found), looked_at=looked_at(job, federation, facts))
 
@@ -204,4 +217,6 @@ def looked_at(job: Job, federation: Federation, facts: Facts | None) -> str:
         if facts
         else "no workspace"
     )
-    return f"Looked at {there}, {plural(len(federation), 'silo')}, {job.task.name}.py and its plan"
+    hidden = sum(not visible(silo) for silo in federation.silos)
+    unseen = f"; the own policies of {plural(hidden, 'silo')} show only there" if hidden else ""
+    return f"Looked at {there}, {plural(len(federation), 'silo')}, {job.task.name}.py and its plan{unseen}"
