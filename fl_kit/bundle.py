@@ -24,6 +24,7 @@ from fl_kit.given_weights import INIT_FILE
 from fl_kit.job import Job
 from fl_kit.own_source import PACKAGE, own_source
 from fl_kit.plan import Plan
+from fl_kit.secret_scan import refusal
 from fl_kit.source import canonical
 from fl_kit.task import task_file
 
@@ -86,7 +87,8 @@ def write_bundle(job: Job, plan: Plan, folder: str | Path, *, packed: bool = Fal
 
     packed  put fl-kit's own source into one archive; the digest stays the same
 
-    Raises BundleError if the folder holds anything else, or cannot be written.
+    Raises BundleError if the folder holds anything else, or cannot be written, and for a task or a setting that holds
+    what looks like a secret.
 
     >>> bundle = write_bundle(job, job.plan(federation), "to_approve/bundle")
     >>> bundle.digest == write_bundle(job, job.plan(federation), "again").digest
@@ -94,6 +96,9 @@ def write_bundle(job: Job, plan: Plan, folder: str | Path, *, packed: bool = Fal
     """
     folder = Path(folder)
     files = dict(contents(job, plan))
+    texts = {name: data.decode() for name, data in files.items() if name.startswith(TEXTS)}
+    if fault := refusal(texts, "a bundle goes to every silo"):
+        raise BundleError(fault)
     manifest = manifest_of({name: bytes_digest(data) for name, data in files.items()})
     files = with_archive(files) if packed else files
     try:

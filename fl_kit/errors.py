@@ -24,6 +24,8 @@
 Catch `FlKitError` to catch them all.
 """
 
+from fl_kit.secret_scan import masked
+
 
 class FlKitError(Exception):
     """Root of fl-kit's errors.
@@ -40,9 +42,13 @@ class FlKitError(Exception):
 
     detail: str = ""
 
+    def __str__(self) -> str:
+        """The message, with `***` in place of what looks like a secret: it may quote a user's own error."""
+        return masked(super().__str__())
+
     def _render_traceback_(self) -> list[str]:
         """What IPython shows in the cell."""
-        return [*self.detail.splitlines(), f"{type(self).__name__}: {self}"]
+        return [*masked(self.detail).splitlines(), f"{type(self).__name__}: {self}"]
 
 
 class TaskError(FlKitError):

@@ -10,12 +10,13 @@ import os
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from fl_kit.bounded import parse_json, read_bytes
 from fl_kit.errors import StoreError
+from fl_kit.secret_scan import masked
 
 RUN_STARTED = "run/started"
 """value: {"rounds": R, "silos": [names], "strategy": "FedAvg", "policy": "strict", "metrics": […]}"""
@@ -167,6 +168,15 @@ def json_fault(value: Any) -> str:
     return json_fault(list(value.values()))
 
 
+def clean(value: Any) -> Any:
+    """A value whose texts have `***` in place of secrets, and `?` for what UTF-8 cannot hold: both come with errors."""
+    if isinstance(value, str):
+        return masked(value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8"))
+    if isinstance(value, dict):
+        return {key: clean(item) for key, item in value.items()}
+    return [clean(item) for item in value] if isinstance(value, list) else value
+
+
 class EventLog:
     """Append-only events in memory and, with `path`, in a JSONL file.
 
@@ -192,6 +202,8 @@ class EventLog:
 
     def append(self, event: Event) -> None:
         """Add an event; raises StoreError, and adds nothing, for one that the file could not hold."""
+        if type(event.value) in (str, dict):
+            event = replace(event, value=clean(event.value))
         if fault := fault_of(event):
             raise StoreError(f"event refused: {fault}")
         self._events.append(event)

@@ -1,9 +1,12 @@
 """The forms that a party's name, `identity` and `environment` may have."""
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from fl_kit.entries import nearest
 from fl_kit.errors import FederationError
+from fl_kit.secret_scan import spans
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 """A party's name becomes a folder, a metric's prefix and a step's name on every backend."""
@@ -38,3 +41,13 @@ def check_environment(text: str) -> None:
     image = "/" in text and not any(c.isspace() for c in text)
     if text and text not in OWN and not image and not REGISTERED.fullmatch(text):
         raise FederationError(f"environment {text!r} is not known{nearest(text, ENVIRONMENTS)}")
+
+
+def check_no_secret(field: str, value: Any) -> None:
+    """Raise FederationError for a field that holds what looks like a secret; the error does not show it."""
+    text = "\n".join(f'{key}="{item}"' for key, item in value.items()) if isinstance(value, Mapping) else str(value)
+    for _, _, what in spans(text):
+        raise FederationError(
+            f"{field} holds what looks like {what}, and a federation is written into every run folder: name a "
+            "datastore, and give the party an identity that may read it"
+        )

@@ -22,6 +22,7 @@ from fl_kit.events import (
     STOPPED_EARLY,
     Event,
     Value,
+    clean,
     is_metric,
     metric_name,
     now,
@@ -177,7 +178,7 @@ def number(value: float) -> float | str:
 
 def note(event: Event, number: int) -> str:
     """The event as JSON of bounded length: of a long traceback the last lines remain, of a message the first."""
-    value = event.value
+    value = clean(event.value)
     for room in range(800, -1, -50):
         shortened = {**value, "detail": last(str(value["detail"]), room)} if long(value) else value
         text = json.dumps({"number": number, "event": replace(event, value=shortened).to_json()})

@@ -10,7 +10,7 @@ from fl_kit.bounded import DEVICE
 from fl_kit.entries import Entries, plain
 from fl_kit.entries import nearest as nearest
 from fl_kit.errors import FederationError
-from fl_kit.party_forms import NAME, check_environment, check_identity
+from fl_kit.party_forms import NAME, check_environment, check_identity, check_no_secret
 from fl_kit.readable import brief, call, changed, listed, readable_path
 from fl_kit.table import Shown, Table
 from fl_kit.yaml_lines import Lines, read_yaml
@@ -48,6 +48,8 @@ class Party(Shown):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "packages", tuple(self.packages))
+        for field_name, value in vars(self).items():
+            check_no_secret(field_name, value)
 
     def table(self) -> Table:
         """What is set; of environment variables the names alone."""

@@ -35,6 +35,7 @@ from fl_kit.plan import ORCHESTRATOR, Plan, Step, describe_outputs, round_name
 from fl_kit.policy import Offer, admit, policy_files
 from fl_kit.protocols import Emit
 from fl_kit.reporting import Reporter
+from fl_kit.secret_scan import masked
 from fl_kit.spent import Meter, timed
 from fl_kit.untold import Report, read_untold, write_untold
 from fl_kit.update_form import UpdateForm, size_limit
@@ -52,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         run(options)
     except FlKitError as error:
         if isinstance(error, StepFailed) and error.detail:
-            print(error.detail, file=sys.stderr)
+            print(masked(error.detail), file=sys.stderr)
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
     return 0

@@ -25,6 +25,7 @@ from fl_kit.given_weights import INIT_FILE
 from fl_kit.job import Job
 from fl_kit.messages import Groups, Memory, State, complete, read, read_meta, write
 from fl_kit.plan import Plan, round_name
+from fl_kit.secret_scan import refusal
 from fl_kit.silo import Federation, nearest
 from fl_kit.task import task_file
 
@@ -88,7 +89,13 @@ class FolderStore:
     def create(
         cls, folder: Path, job: Job, plan: Plan, federation: Federation, environment: Mapping[str, Any]
     ) -> "FolderStore":
-        """A new run folder; raises StoreError if it exists, so that no run can overwrite another."""
+        """A new run folder; raises StoreError if it exists, so that no run can overwrite another.
+
+        So it does for a task or a setting that holds what looks like a secret: run folders are kept and copied.
+        """
+        texts = {f"task/{job.task.name}.py": job.task.source, "job.json": job.to_json()}
+        if fault := refusal(texts, "a run folder is kept and copied"):
+            raise StoreError(fault)
         try:
             folder.mkdir(parents=True, exist_ok=False)
             (folder / "task").mkdir()

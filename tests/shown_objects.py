@@ -89,7 +89,7 @@ def every(folder: Path) -> dict[str, Any]:
         run.state(),
         Update(delta={"<b>": torch.ones(2, 3)}, weight=12.0, silo="ash"),
         Memory(tensors={"control": {"bias": torch.tensor(0.5)}}),
-        Tracker(run, "http://<u>:secret-value@127.0.0.1:1", "fl-kit"),
+        Tracker(run, "http://<u>:secret-value@127.0.0.1:1", "fl-kit"),  # no secret
         SiloPicker(federation, silos=["alpha", "bravo"]),
         RunPanel(run),
         comparison,

@@ -79,7 +79,7 @@ def ledger_for(folder: Path | None, uri: str, experiment: str) -> Ledger:
 def without_password(uri: str) -> str:
     """The URI without what stands before an `@` in its host.
 
-    >>> without_password("https://ada:secret@mlflow.example.org/team")
+    >>> without_password("https://ada:secret@mlflow.example.org/team")  # no secret
     'https://mlflow.example.org/team'
     """
     parts = urlsplit(uri)

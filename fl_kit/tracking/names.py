@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from fl_kit.secret_scan import masked
 from fl_kit.tracking.record import Record
 
 LONGEST_VALUE = 500
@@ -44,7 +45,7 @@ def class_name(described: dict[str, Any]) -> str:
 
 
 def short(value: Any) -> str:
-    text = str(value)
+    text = masked(str(value))
     return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
 
 

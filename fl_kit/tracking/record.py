@@ -11,6 +11,7 @@ from fl_kit.events import ENDED, RUN_COMPLETED, RUN_RESUMED, RUN_STARTED, RUN_ST
 from fl_kit.messages import State, complete, read
 from fl_kit.plan import Plan, round_name
 from fl_kit.protocols import Run
+from fl_kit.secret_scan import refusal
 from fl_kit.silo import Federation, nearest
 from fl_kit.task import Task, task_file
 
@@ -37,6 +38,8 @@ class Record:
     events  gives the events from a position on
     state   gives the last state, or None before there is any
     folder  the run folder, or None for a run that is kept in memory
+
+    Raises TrackingError for a task or a setting that holds what looks like a secret.
     """
 
     id: str
@@ -47,6 +50,11 @@ class Record:
     events: Callable[[int], list[Event]]
     state: Callable[[], State | None]
     folder: Path | None
+
+    def __post_init__(self) -> None:
+        texts = {f"task/{self.task.name}.py": self.task.source, "job.json": self.job}
+        if fault := refusal(texts, "an MLflow server shows it to others"):
+            raise TrackingError(fault)
 
     @property
     def settings(self) -> Mapping[str, Any]:
