@@ -199,11 +199,14 @@ def messages(
     bench: Workbench,
 ) -> Inputs:
     """The step's inputs, read from their folders; updates one by one, as they are asked for."""
-    found: dict[str, object] = {"data": options.data, "updates": updates(job, step, inputs, emit, meter, bench)}
+    found: dict[str, object] = {
+        "data": options.data,
+        "updates": updates(job, step, inputs, emit, meter, bench, copied=options.report),
+    }
     limit = largest(bench)
     with meter.transferring():
         if "state" in step.inputs:
-            found["state"] = state = read(State, inputs["state"], copied=True, limit=limit)
+            found["state"] = state = read(State, inputs["state"], copied=options.report, limit=limit)
         if "memory" in inputs:
             found["memory"] = read(Memory, inputs["memory"], limit=limit)
         elif "memory" in step.inputs and step.party in state.counted:
@@ -227,9 +230,12 @@ def newest(memories: Path, round: int) -> Path:
 
 
 def updates(
-    job: Job, step: Step, inputs: Mapping[str, str], emit: Emit, meter: Meter, bench: Workbench
+    job: Job, step: Step, inputs: Mapping[str, str], emit: Emit, meter: Meter, bench: Workbench, *, copied: bool
 ) -> Iterator[Update]:
-    """The silos' updates, one by one; where the job has a quorum, a silo without a good one is left out."""
+    """The silos' updates, one by one; where the job has a quorum, a silo without a good one is left out.
+
+    copied  whether others may still be writing to their folders, as in a real run
+    """
     form, limit = UpdateForm.of(job, step, bench.model), size_limit(bench.model)
     for silo in step.updates:
         folder = inputs.get(f"update/{silo}", "")
@@ -240,7 +246,7 @@ def updates(
             continue
         try:
             with meter.transferring():
-                update = read(Update, folder, copied=True, limit=limit, check=form.check)
+                update = read(Update, folder, copied=copied, limit=limit, check=form.check)
             if update.silo != silo:
                 raise MessageError(f"{folder} holds an update of {update.silo!r:.80}: swapped between silos")
             if update.origin is None:

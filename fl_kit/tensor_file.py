@@ -138,9 +138,11 @@ def copy_of(file: FileIO, size: int, path: str | Path) -> Any:
     """The rest of a file, in memory that is this process's own."""
     if not size:
         return bytearray()
-    memory = mmap.mmap(-1, size)
-    if hasattr(mmap, "MADV_HUGEPAGE"):  # new memory in small pages takes longer than the copying
+    if hasattr(mmap, "MADV_HUGEPAGE"):  # new memory in small pages, or in shared ones, takes longer than the copying
+        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         memory.madvise(mmap.MADV_HUGEPAGE)
+    else:
+        memory = mmap.mmap(-1, size)
     place, done = memoryview(memory), 0
     while done < size and (count := file.readinto(place[done:])):
         done += count
