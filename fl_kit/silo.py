@@ -17,6 +17,8 @@ from fl_kit.yaml_lines import Lines, read_yaml
 
 FORMS = {"identity": check_identity, "environment": check_environment}
 RESERVED = frozenset({"global", "orchestrator", "state"})
+MOST_FAULTS = 50
+"""Faults of a file that are listed."""
 DIFFER = "names must differ in more than case; rename one"
 
 
@@ -236,7 +238,10 @@ class Federation(Shown):
             for name, check in FORMS.items() if party else ():
                 entries.checked(check, getattr(party, name), *place, name)
         if entries.faults or orchestrator is None:
-            raise FederationError("\n".join(entries.faults))
+            more = (
+                [f"and {len(entries.faults) - MOST_FAULTS:,} faults more"] if len(entries.faults) > MOST_FAULTS else []
+            )
+            raise FederationError("\n".join([*entries.faults[:MOST_FAULTS], *more]))
         return cls(silos=tuple(silos), orchestrator=orchestrator)
 
     def save(self, path: str | Path) -> Path:

@@ -17,6 +17,8 @@ LIMIT = 1 << 20
 """Bytes of a file: a federation of some thousand silos. YAML is read slowly."""
 PARTS = 100_000
 """Parts of a document with every alias written out: a few lines of aliases of aliases mean billions."""
+NESTED = 32
+"""Levels of nesting: PyYAML takes a time that grows as their square."""
 SHORT = 64
 """Characters of a number, a date or a truth value: reading a longer one takes time that grows as its square."""
 MERGE = "tag:yaml.org,2002:merge"
@@ -41,8 +43,19 @@ def parse_yaml(text: str, path: str | Path) -> tuple[Any, Lines]:
     """The same of a text; `path` is how errors call it."""
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        level = 0
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            self.level += 1
+            if self.level > NESTED:
+                raise FederationError(f"{path} is not YAML that fl-kit reads: it is nested deeper than {NESTED} levels")
+            node = super().compose_node(parent, index)
+            self.level -= 1
+            return node
+
     try:
-        loader = yaml.SafeLoader(text)
+        loader = Loader(text)
         node = loader.get_single_node()
         if node is None:
             return None, {}
@@ -50,8 +63,6 @@ def parse_yaml(text: str, path: str | Path) -> tuple[Any, Lines]:
         check_scalars(node, loader, path)
         lines = noted(node, path)  # before data are made, which writes merged keys into the nodes
         return loader.construct_document(node), lines
-    except RecursionError:
-        raise FederationError(f"{path} is not YAML that fl-kit reads: it is nested too deep") from None
     except (yaml.YAMLError, ValueError, AttributeError, OverflowError) as error:  # a date that is none, say
         raise FederationError(f"{path} is not YAML: {error}") from error
 

@@ -75,6 +75,9 @@ def test_an_input_that_takes_long_is_found(monkeypatch: pytest.MonkeyPatch) -> N
 FOUND: list[tuple[str, Input]] = [
     # a base-60 whole number that no float can hold was an OverflowError, and took time as the square of its length
     ("yaml", {"x.yaml": b"silos: [{name: a, data: d, processes: " + b"1:" * 300 + b"1.5}]"}),
+    # lists in lists took PyYAML a second and a half; the faults of two hundred silos were an error of 47,787 characters
+    ("yaml", {"x.yaml": b"{" + b"[" * 3000}),
+    ("yaml", {"x.yaml": b"silos: [" + b"{name: a, dast: d, tags: {ward: x}}, " * 200 + b"]"}),
     # tags that promise what the text is not were a KeyError and an AttributeError
     ("yaml", {"x.yaml": b"silos: [{name: !!bool x, data: d}]"}),
     ("yaml", {"x.yaml": b"silos: [{name: !!timestamp x, data: d}]"}),

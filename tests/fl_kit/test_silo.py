@@ -351,7 +351,7 @@ def bomb(first: str, later: str) -> str:
         ("silos: [{name: !!bool x, data: d}]", "line 1: 'x' with the tag .*is nothing that fl-kit reads"),
         (bomb("[x]", "[{}]"), "means more than 100,000 parts, by its aliases"),
         (bomb("{k: v}", "{{<<: [{}]}}"), "means more than 100,000 parts, by its aliases"),
-        ("silos: " + "[" * 5000, "nested too deep"),
+        ("silos: " + "[" * 5000, "nested deeper than 32 levels"),
         ("silos: []\n" + "#" * (1 << 20), "larger than"),
         ("silos: [{name: a, data: d, ? [k] : v}]", "is not YAML"),
     ],

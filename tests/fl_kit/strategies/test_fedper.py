@@ -202,6 +202,7 @@ def test_an_update_with_private_layers_is_malformed(federation: Federation, tmp_
     task = write_task(tmp_path, source, "telling")
     strategy = job(task, FedAvg(), 1).task.module.Telling(lr=0.1)
     with pytest.raises(
-        StepFailed, match=r"the update of ash: delta: missing \[\], unknown \['head.bias', 'head.weight'\]"
+        StepFailed,
+        match=r"step 'fit': malformed update: delta: missing \[\], unknown \['head.bias', 'head.weight'\]",
     ):
         run(task, strategy, federation, 1)
