@@ -21,8 +21,8 @@ from typing import Any
 
 DEPTH = 32
 """Levels of nesting: three times what any file of fl-kit has, and far below what ends Python's recursion."""
-DIGITS = 20
-"""Digits of a whole number: those of 2**64, as a seed may have."""
+DIGITS = 100
+"""Digits of a whole number: a float holds three times as many, and reading one takes no time yet."""
 TEXT_LIMIT = 64 << 20
 """Bytes of a text: a plan.json of a quarter of a million steps, or a notebook with a few hundred pictures."""
 NAME_LENGTH = 255

@@ -167,7 +167,7 @@ def test_a_federation_with_a_secret_is_refused_with_its_line(tmp_path: Path) -> 
         Silo(name="ash", data=address)
     assert SIGNATURE not in str(caught.value)
     with pytest.raises(FederationError, match="variables holds what looks like"):
-        Orchestrator(variables={"DB_PASSWORD": "correct-horse"})
+        Orchestrator(variables={"DB_PASSWORD": "correct-horse"})  # no secret
     (tmp_path / "federation.yaml").write_text(f"silos:\n- name: ash\n  data: {address}\n", encoding="utf-8")
     with pytest.raises(FederationError, match=r"line 2, silo 1: data holds") as caught:
         Federation.load(tmp_path / "federation.yaml")
