@@ -56,9 +56,10 @@ def unexpected(ctx: StepContext, update: Update, state: State | None) -> str:
     silo, origin = update.silo, update.origin
     if origin is None:
         return ""
-    if silo not in ctx.step.updates:
+    source = ctx.step.inputs.get(f"update/{silo}")  # not `updates`, which is made anew for each of a thousand silos
+    if source is None:
         return f"{silo!r} has no step in round {ctx.step.round} whose update is waited for; see run.plan"
-    wanted = ctx.step.updates[silo].partition(":")[0]
+    wanted = source.partition(":")[0]
     again = f"Let {silo} run {wanted} again: resume the run"
     if origin.step != wanted:
         return f"it was made by {origin.step}, not by {wanted}: {kind_of_mix_up(origin.step, wanted)}. {again}"
