@@ -41,6 +41,8 @@ FORMAT = 1
 PLAIN_FIELDS = (
     "rounds", "fraction", "per_round", "min_silos", "retries", "deadline", "grace", "seed", "device", "evaluate_every"
 )  # fmt: skip
+YOUNGER = frozenset({"fraction", "per_round", "grace"})
+"""Fields that jobs of format 1 did not have at first; a job without them has their defaults."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -289,7 +291,7 @@ class Job(Shown):
                 transforms=tuple(build(entry, task.module) for entry in found["transforms"]),
                 init=given_for(found.get("init"), init),
                 stop=build(found["stop"], task.module) if found.get("stop") else None,
-                **{name: found[name] for name in PLAIN_FIELDS if name in found or name != "grace"},  # younger
+                **{name: found[name] for name in PLAIN_FIELDS if name in found or name not in YOUNGER},
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise TaskError(f"this is not a job: {error!r:.300}") from error
