@@ -7,6 +7,7 @@ python -m bench --strategies    only the strategies, each beside FedAvg on W1 an
 python -m bench --aggregators   only the aggregators: twenty updates of 25 million parameters; some minutes, 3 GB
 python -m bench --partitions    only the partitioners: a million labels to a thousand silos; half a minute
 python -m bench --watch         only the live view: what it takes of the time, how far it lags; half a minute
+python -m bench --soak          only a long run: 100 silos, 200 rounds, one silo in twenty fails; twice; some minutes
 python -m bench --readme        also put the table, or the one line, into README.md
 """
 
@@ -14,7 +15,7 @@ import argparse
 import sys
 from typing import Any
 
-from bench import aggregators, live_view, partitions, report, strategy_report
+from bench import aggregators, live_view, partitions, report, soak, strategy_report
 from bench.child import ROOT, figures
 from bench.start import import_time, to_end_of_round_1
 from bench.systems import FOLDER, LOOP, SYSTEMS
@@ -32,6 +33,9 @@ MANY_LABELS, MANY_SILOS = 1_000_000, 1_000
 
 BUSY_VIEW, QUICK_VIEW = ("100", "50", "12"), ("100", "50", "2")
 """Silos, rounds a second and seconds of what is watched."""
+
+LONG_RUN, QUICK_RUN = ("100", "200"), ("20", "12")
+"""Silos and rounds of a run in which nothing may grow."""
 
 
 def measure(workloads: list[str], repeats: int, *, quick: bool, command: str) -> report.Figures:
@@ -82,6 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--aggregators", action="store_true", help="only the aggregators, on 20 large updates")
     parser.add_argument("--partitions", action="store_true", help="only the partitioners, on a million labels")
     parser.add_argument("--watch", action="store_true", help="only the live view, 100 silos at 50 rounds a second")
+    parser.add_argument("--soak", action="store_true", help="only a long run of many silos, of which some fail")
     parser.add_argument("--readme", action="store_true", help="put the table, or the one line, into README.md")
     asked = parser.parse_args(arguments)
     if asked.azureml:
@@ -92,6 +97,8 @@ def main(arguments: list[str] | None = None) -> int:
     workloads = (asked.workloads or ("W1,W2" if asked.strategies else "W1,W2,W3")).split(",")
     if asked.watch:
         return only_watch(quick=asked.quick, command=command)
+    if asked.soak:
+        return only_soak(quick=asked.quick, command=command)
     if asked.aggregators:
         return only_aggregators(quick=asked.quick, command=command)
     if asked.partitions:
@@ -143,6 +150,16 @@ def only_partitions(repeats: int, *, command: str) -> int:
     found = figures("partitions", str(MANY_LABELS), str(MANY_SILOS), str(repeats))
     print(partitions.text(found, rows=MANY_LABELS, silos=MANY_SILOS, command=command))
     return 0
+
+
+def only_soak(*, quick: bool, command: str) -> int:
+    """Fails if the two runs differ, or an event is missing."""
+    runs = []
+    for attempt in (1, 2):
+        say(f"soak, run {attempt} of 2")
+        runs.append(figures("soak", *(QUICK_RUN if quick else LONG_RUN)))
+    print(soak.text(runs, command=command))
+    return 0 if soak.is_sound(runs) else 1
 
 
 def only_watch(*, quick: bool, command: str) -> int:
