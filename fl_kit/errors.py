@@ -16,7 +16,8 @@
     ├── PolicyError          a silo's own policy refuses a bundle, or cannot be read
     ├── AuditError           the audit log was changed, or cannot be read or written
     ├── StoreError           a run folder cannot be read or written
-    │   └── RunNotFound      no run of that id
+    │   ├── RunNotFound      no run of that id
+    │   └── RunLocked        another kernel goes on with the run
     ├── TrackingError        the MLflow mirror cannot be brought up to date
     ├── RegressionError      a notebook, its bands or a recorded figure cannot serve as a regression test
     └── Stopped              the run was stopped on request; what is done stays usable
@@ -127,6 +128,10 @@ class StoreError(FlKitError):
 
 class RunNotFound(StoreError):
     """There is no run of that id."""
+
+
+class RunLocked(StoreError):
+    """Another kernel goes on with the run; says which, and what to do."""
 
 
 class TrackingError(FlKitError):

@@ -6,7 +6,6 @@ the MLflow mirror all read the same log, and none of them sits in the round loop
 
 import json
 import math
-import os
 import threading
 import time
 from collections.abc import Iterable
@@ -16,6 +15,7 @@ from typing import Any
 
 from fl_kit.bounded import parse_json, read_bytes
 from fl_kit.errors import StoreError
+from fl_kit.files import flush, sync
 from fl_kit.secret_scan import masked
 
 RUN_STARTED = "run/started"
@@ -233,30 +233,41 @@ class EventLog:
             self._size += len(data)
 
     @classmethod
-    def load(cls, path: str | Path) -> "EventLog":
+    def load(cls, path: str | Path, *, vouched: int | None = None) -> "EventLog":
         """The log that a file holds, ready to be continued.
 
-        A last line without its line end is what a killed writer leaves: it is dropped, and the next
-        flush writes over it. Raises StoreError, naming the line, for damage anywhere else.
+        vouched  how many of its events are known to have been on the disk; None means every whole line
+
+        A last line without its line end is what a killed writer leaves, and a damaged line behind those that are
+        vouched for is what a power cut leaves: from there on all is dropped, and the next flush writes over it.
+        Raises StoreError, naming the line, for damage anywhere else.
         """
-        path = Path(path)
-        try:
-            data = read_bytes(path, limit=LIMIT)
-        except OSError as error:
-            raise StoreError(f"{path} cannot be read: {error.strerror}") from error
-        size = data.rfind(b"\n") + 1
         log = cls()
-        log.path = path
-        log._events = [parse(line, path, i) for i, line in enumerate(data[:size].split(b"\n")[:-1], start=1)]
-        log._flushed, log._size = len(log._events), size
+        log.path = Path(path)
+        log.reload(vouched=vouched)
         return log
 
-
-def parse(line: bytes, path: Path, number: int) -> Event:
-    try:
-        return Event.from_json(line)
-    except StoreError as error:
-        raise StoreError(f"{path}, line {number}: {error}") from error
+    def reload(self, *, vouched: int | None = None) -> None:
+        """Take what the file holds now, as `load` does, if that is not what this log has read and written itself."""
+        assert self.path is not None
+        try:
+            if self._flushed and self.path.stat().st_size == self._size:
+                return
+            data = read_bytes(self.path, limit=LIMIT)
+        except OSError as error:
+            raise StoreError(f"{self.path} cannot be read: {error.strerror}") from error
+        events, size = [], 0
+        for number, line in enumerate(data.split(b"\n")[:-1], start=1):
+            try:
+                events.append(Event.from_json(line))
+            except StoreError as error:
+                if vouched is not None and number > vouched:
+                    break
+                raise StoreError(f"{self.path}, line {number}: {error}") from error
+            size += len(line) + 1
+        with self._lock:
+            self._events[:] = events
+            self._flushed, self._size = len(events), size
 
 
 def write_at(path: Path, size: int, data: bytes) -> None:
@@ -264,7 +275,11 @@ def write_at(path: Path, size: int, data: bytes) -> None:
     with path.open("ab") as file:
         if file.tell() < size:
             raise StoreError(f"{path} is shorter than what was written to it: something else changed it")
-        file.truncate(size)
+        if file.tell() > size:  # gone before anything is written in its place, lest a power cut mix the two
+            file.truncate(size)
+            flush(file.fileno())
         file.write(data)
         file.flush()
-        os.fsync(file.fileno())
+        flush(file.fileno())
+    if size == 0:
+        sync(path.parent)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from fl_kit.bounded import parse_json, read_bytes
 from fl_kit.errors import MessageError
-from fl_kit.files import sync, write_text
+from fl_kit.files import make_folder, sync, write_text
 from fl_kit.table import Shown, Table
 from fl_kit.tensor_file import read_tensors
 from fl_kit.tensor_table import tensor_table
@@ -174,10 +174,10 @@ def write(
     from safetensors.torch import save_file
 
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, durable=durable)
     meta, tensors = take_apart(message)
-    (folder / META_FILE).unlink(missing_ok=True)
     file = folder / TENSORS_FILE
+    clear(folder, durable=durable)
     partial = folder / f".{TENSORS_FILE}.partial"
     try:
         save_file(apart(tensors), partial)
@@ -188,6 +188,18 @@ def write(
     partial.replace(file)
     meta = {**(note or {}), **meta, "bytes": file.stat().st_size}
     write_text(folder / META_FILE, json.dumps(meta, indent=1, sort_keys=True), durable=durable)
+
+
+def clear(folder: Path, *, durable: bool) -> None:
+    """Take away the message that a folder holds, its meta.json first; `durable` waits until it is gone.
+
+    Else a power cut could leave the old meta.json beside the new tensors, and both of the same size.
+    """
+    old = [file for file in (folder / META_FILE, folder / TENSORS_FILE) if file.exists()]
+    for file in old:
+        file.unlink()
+    if old and durable:
+        sync(folder)
 
 
 def read(
@@ -395,6 +407,8 @@ def read_meta(folder: Path) -> dict[str, Any]:
         raise MessageError(f"{folder} holds no whole message: {META_FILE}: {error.strerror}") from error
     except ValueError as error:
         raise MessageError(f"{file} is not JSON: {error}") from error
-    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        raise MessageError(f"{file} is not of format {FORMAT}")
+    if not isinstance(meta, dict):
+        raise MessageError(f"{file} is not the meta.json of a message")
+    if meta.get("format") != FORMAT:
+        raise MessageError(f"{file} is of format {meta.get('format')!r}; this fl-kit reads format {FORMAT}")
     return meta

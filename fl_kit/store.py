@@ -6,12 +6,14 @@ The run folder is the truth of a run:
       job.json  plan.json  federation.yaml  environment.json  task/<name>.py     what was asked for
       init.safetensors                                        the weights it started from, where it was given any
       events.jsonl                                                               what happened
+      lock.json                                               the kernel that goes on with the run, while one does
       round_003/state/      tensors.safetensors + meta.json                      the state after round 3
       round_003/memories/   the silos' private memories, where a strategy has any (a simulation holds them
                             on one disk; elsewhere they stay in their silos)
 """
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,15 +21,24 @@ from typing import Any, Protocol
 
 from fl_kit.bounded import inside, name_fault, parse_json, read_text
 from fl_kit.errors import FlKitError, MessageError, RunNotFound, StoreError
-from fl_kit.events import EventLog
-from fl_kit.files import write_text
+from fl_kit.events import NOTE, Event, EventLog, now
+from fl_kit.files import make_folder, sync, write_text
 from fl_kit.given_weights import INIT_FILE
 from fl_kit.job import Job
 from fl_kit.messages import Groups, Memory, State, complete, read, read_meta, write
-from fl_kit.plan import Plan, round_name
+from fl_kit.plan import ORCHESTRATOR, Plan, round_name
+from fl_kit.retention import Keep, checked, oldest_kept
+from fl_kit.run_lock import RunLock
 from fl_kit.secret_scan import refusal
 from fl_kit.silo import Federation, nearest
 from fl_kit.task import task_file
+
+FORMAT = 1
+"""Of a run folder. One of an older format, or from before there was a number, is read; so is every number below."""
+FORMAT_KEY, KEEP_KEY = "format", "keep"
+"""In environment.json."""
+STEPS = "steps"
+"""The folder in which steps' own outputs lie, where a simulation keeps any: `steps/round_003/cleveland/fit/update`."""
 
 Memories = Mapping[str, Memory]
 
@@ -49,26 +60,34 @@ class Store(Protocol):
     def last_round(self) -> int | None:
         """The last round that was kept whole, or None before the start."""
 
+    def hold(self) -> None:
+        """Be the one who goes on with the run, until `release`; raises RunLocked if another kernel does."""
+
+    def release(self) -> None:
+        """Let others go on with it."""
+
 
 class MemoryStore:
-    """Keeps a run in memory only: the last state, or every state with `keep_all`."""
+    """Keeps a run in memory only: the last state, unless `keep` asks for more."""
 
-    def __init__(self, *, keep_all: bool = False) -> None:
+    def __init__(self, *, keep: Keep = "last") -> None:
         self.events = EventLog()
-        self.keep_all = keep_all
+        self.keep = keep
         self._states: dict[int, State] = {}
         self._memories: dict[int, dict[str, Memory]] = {}
 
     def save(self, state: State, memories: Memories) -> None:
-        if not self.keep_all:
-            self._states.clear()
-            self._memories.clear()
         self._states[state.round] = state
         self._memories[state.round] = dict(memories)
+        oldest = oldest_kept(self._states, self.keep)
+        for round in [round for round in self._states if round < oldest]:
+            del self._states[round], self._memories[round]
 
     def state(self, round: int) -> State:
         if round not in self._states:
-            raise StoreError(f"the state of round {round} was not kept in memory; run with a folder to keep each round")
+            raise StoreError(
+                f"the state of round {round} was not kept in memory; run with a folder, or with keep='all'"
+            )
         return self._states[round]
 
     def memories(self, round: int) -> dict[str, Memory]:
@@ -77,50 +96,82 @@ class MemoryStore:
     def last_round(self) -> int | None:
         return max(self._states, default=None)
 
+    def hold(self) -> None:
+        """Nobody else has it."""
+
+    def release(self) -> None:
+        """Nobody else has it."""
+
 
 class FolderStore:
-    """Keeps a run in its own folder. Raises StoreError that names the file for what cannot be read or written."""
+    """Keeps a run in its own folder. Raises StoreError that names the file for what cannot be read or written.
+
+    keep  which rounds stay: an older one is removed when a newer one is safe
+    """
+
+    keep: Keep = "all"
 
     def __init__(self, folder: Path, events: EventLog) -> None:
         self.folder = folder
         self.events = events
+        self._lock: RunLock | None = None
 
     @classmethod
     def create(
         cls, folder: Path, job: Job, plan: Plan, federation: Federation, environment: Mapping[str, Any]
     ) -> "FolderStore":
-        """A new run folder; raises StoreError if it exists, so that no run can overwrite another.
+        """A new run folder, on the disk with all that a resume needs when this returns.
 
-        So it does for a task or a setting that holds what looks like a secret: run folders are kept and copied.
+        Raises StoreError if it exists, so that no run can overwrite another; and for a task or a setting that holds
+        what looks like a secret: run folders are kept and copied.
         """
+        if folder.exists():
+            raise StoreError(f"{folder} exists already; a run never overwrites another")
         texts = {f"task/{job.task.name}.py": job.task.source, "job.json": job.to_json()}
         if fault := refusal(texts, "a run folder is kept and copied"):
             raise StoreError(fault)
         try:
-            folder.mkdir(parents=True, exist_ok=False)
+            make_folder(folder.parent, durable=True)
+            folder.mkdir(exist_ok=False)
             (folder / "task").mkdir()
-            write_text(folder / "task" / f"{job.task.name}.py", job.task.source)
-            write_text(folder / "plan.json", plan.to_json())
+            files = {
+                f"task/{job.task.name}.py": job.task.source,
+                "plan.json": plan.to_json(),
+                "environment.json": json.dumps({FORMAT_KEY: FORMAT, **environment}, indent=1) + "\n",
+            }
+            for name, text in files.items():
+                write_text(folder / name, text)
             federation.save(folder / "federation.yaml")
-            write_text(folder / "environment.json", json.dumps(environment, indent=1) + "\n")
             if job.init is not None:
                 (folder / INIT_FILE).write_bytes(job.init.to_bytes())
-            write_text(folder / "job.json", job.to_json(), durable=True)
-        except FileExistsError as error:
-            raise StoreError(f"{folder} exists already; a run never overwrites another") from error
+            for path in (
+                *(file for file in folder.rglob("*") if file.is_file()),
+                folder / "task",
+                folder,
+                folder.parent,
+            ):
+                sync(path)
+            write_text(folder / "job.json", job.to_json(), durable=True)  # last: it says that all the others are there
         except OSError as error:
             raise StoreError(f"the run folder {folder} cannot be made: {error.strerror}") from error
-        return cls(folder, EventLog(folder / "events.jsonl"))
+        store = cls(folder, EventLog(folder / "events.jsonl"))
+        store.keep = checked(environment.get(KEEP_KEY, "all"), "environment")
+        return store
 
     @classmethod
     def open(cls, runs: Path, run_id: str) -> "FolderStore":
-        """The folder of an earlier run; raises RunNotFound with the nearest id."""
+        """The folder of an earlier run.
+
+        Raises RunNotFound with the nearest id, StoreError for a folder that a newer fl-kit has made.
+        """
         folder = runs / run_id
         if name_fault(run_id) or not (folder / "job.json").is_file():
             known = sorted((p.parent.name for p in runs.glob("*/job.json")), reverse=True)
             raise RunNotFound(f"there is no run {run_id!r} in {runs}{nearest(run_id, known)}")
-        events = folder / "events.jsonl"
-        return cls(folder, EventLog.load(events) if events.exists() else EventLog(events))
+        store, events = cls(folder, EventLog()), folder / "events.jsonl"
+        store._read_settings()
+        store.events = EventLog.load(events, vouched=store._vouched()) if events.exists() else EventLog(events)
+        return store
 
     def job(self) -> Job:
         """The job that was asked for, with its task made from the source kept here."""
@@ -148,11 +199,32 @@ class FolderStore:
         """Versions, threads and device of the run."""
         with blaming(self.folder / "environment.json"):
             found = dict(parse_json(self._text("environment.json")))
+            found.pop(FORMAT_KEY, None)
             return {**found, "threads": int(found["threads"])}
 
+    def _read_settings(self) -> None:
+        """Look at what is needed to read all the rest: the format, and which rounds are kept."""
+        file = self.folder / "environment.json"
+        with blaming(file):
+            found = dict(parse_json(self._text("environment.json")))
+            format = found.get(FORMAT_KEY, 1)
+            if type(format) is not int:
+                raise ValueError(f"its format is {format!r}")
+            if format > FORMAT:
+                raise StoreError(
+                    f"{self.folder} is a run folder of format {format}, made by a newer fl-kit; this one reads formats "
+                    f"up to {FORMAT}: install the newer one to go on with the run"
+                )
+            self.keep = checked(found.get(KEEP_KEY, "all"), "environment")
+
     def save(self, state: State, memories: Memories) -> None:
-        """Events first, the state last: a state on disk has its history, and marks its round as done."""
+        """Events first, the state last: a state on disk has its history, and marks its round as done.
+
+        Each waits for the disk, so no power cut leaves a state without what came before it.
+        """
         place = self.folder / round_name(state.round)
+        if self._lock is not None:
+            self._lock.check()
         try:
             note = {"events": len(self.events), "memories": len(memories)}
             self.events.flush()
@@ -164,6 +236,40 @@ class FolderStore:
                 f"round {state.round} cannot be written to {place}: {error}. "
                 "Rounds before it are whole: make room, then resume the run"
             ) from error
+        self._forget(state.round)
+
+    def _forget(self, newest: int) -> None:
+        """Remove what `keep` does not ask for, now that a round is safe; what cannot go now goes with the next one."""
+        if self.keep == "all":
+            return
+        there = [round for round in self._rounds() if round <= newest]
+        oldest = oldest_kept(filter(self._is_whole, there), self.keep)
+        for round in (round for round in there if round < oldest):
+            for place in (self.folder, self.folder / STEPS):
+                shutil.rmtree(place / round_name(round), ignore_errors=True)
+
+    def hold(self) -> None:
+        """Be the one kernel that goes on with the run, until `release`; what others wrote so far is then known.
+
+        Raises RunLocked that names who holds it. A holder that is gone is told of in the events.
+        """
+        self._lock = RunLock.take(self.folder)
+        try:
+            if self.events.path is not None and self.events.path.exists():
+                self.events.reload(vouched=self._vouched())
+        except StoreError:
+            self.release()
+            raise
+        if self._lock.gone:
+            value = f"the run is taken over from {self._lock.gone}"
+            round = self.last_round() or 0
+            self.events.append(Event(time=now(), round=round, party=ORCHESTRATOR, name=NOTE, value=value))
+
+    def release(self) -> None:
+        """Let others go on with it."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def state(self, round: int) -> State:
         try:
@@ -182,11 +288,19 @@ class FolderStore:
 
     def last_round(self) -> int | None:
         """The last round whose state, memories and events are all there; what a damaged one held is made again."""
-        numbers = (path.name.removeprefix("round_") for path in self.folder.glob("round_*"))
-        rounds = sorted((int(number) for number in numbers if number.isdecimal()), reverse=True)
-        return next((r for r in rounds if self._whole(self.folder / round_name(r))), None)
+        return next(filter(self._is_whole, self._rounds()), None)
 
-    def _whole(self, place: Path) -> bool:
+    def rounds(self) -> list[int]:
+        """The rounds that are kept whole, the oldest first."""
+        return sorted(filter(self._is_whole, self._rounds()))
+
+    def _rounds(self) -> list[int]:
+        """The rounds that have a folder, whole or not, the newest first."""
+        numbers = (path.name.removeprefix("round_") for path in self.folder.glob("round_*"))
+        return sorted((int(number) for number in numbers if number.isdecimal()), reverse=True)
+
+    def _is_whole(self, round: int) -> bool:
+        place = self.folder / round_name(round)
         if not complete(place / "state"):
             return False
         note = read_meta(place / "state")
@@ -194,6 +308,12 @@ class FolderStore:
         if type(events) is not int or events > len(self.events):
             return False
         return not note.get("memories") or complete(place / "memories")
+
+    def _vouched(self) -> int:
+        """How many events were on the disk when the newest state was written."""
+        states = (self.folder / round_name(round) / "state" for round in self._rounds())
+        told = next((read_meta(state).get("events", 0) for state in states if complete(state)), 0)
+        return told if type(told) is int else 0
 
     def _text(self, name: str) -> str:
         try:

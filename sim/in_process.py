@@ -18,8 +18,9 @@ from fl_kit.job import Job
 from fl_kit.plan import Plan, Step
 from fl_kit.protocols import Emit
 from fl_kit.readable import as_code
+from fl_kit.retention import Keep, checked
 from fl_kit.silo import Federation
-from fl_kit.store import FolderStore, MemoryStore, Store
+from fl_kit.store import KEEP_KEY, FolderStore, MemoryStore, Store
 from fl_kit.workbench import Load, Workbench, load
 from sim.engine import Runner
 from sim.faults.disturbance import Disturbance, Given
@@ -38,7 +39,8 @@ class InProcess:
 
     folder    where run folders are made; None keeps the run in memory only (its last state)
     threads   torch threads; the bits may depend on it, so it is fixed (1) and recorded in the run
-    keep_all  without a folder: keep every round's state in memory, not only the last one
+    keep      which rounds' states stay: "all", "last", or so many of the last ones; None means all in a folder, and
+              the last one in memory. A run can be resumed from the last one; older ones are there to look at
     load      how a silo's rows are read; the task's own `data` by default
     keep_updates  keep every silo's update of every round too, for `contribution`: a model each, beside the states
     faults    silo → a fault or attack of `sim.faults`, or several that act one after the other
@@ -49,11 +51,15 @@ class InProcess:
 
     folder: str | Path | None = "runs"
     threads: int = 1
-    keep_all: bool = False
+    keep: Keep | None = None
     load: Load = load
     keep_updates: bool = False
     faults: Given = field(default_factory=dict)
     approvals: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.keep is not None:
+            checked(self.keep, "InProcess")
 
     def __repr__(self) -> str:
         return as_code(self)
@@ -71,22 +77,27 @@ class InProcess:
         disturbance = Disturbance.given(self.faults, federation)
         bench = self._bench(job, plan, disturbance.load(self.load, federation))
         run_id = new_id(job.task.name)
-        store: Store = MemoryStore(keep_all=self.keep_all)
+        store: Store = MemoryStore(keep=self.keep or "last")
         if self.folder is not None:
-            found = {**environment(self.threads, bench.device), FAULTS: disturbance.recorded()}
+            found = {
+                **environment(self.threads, bench.device),
+                FAULTS: disturbance.recorded(),
+                KEEP_KEY: self.keep or "all",
+            }
             store = FolderStore.create(Path(self.folder) / run_id, job, plan, federation, found)
         return self._run(run_id, job, plan, federation, store, bench, self.threads, disturbance).start()
 
     def resume(self, run_id: str) -> SimulatedRun:
         """Go on with an unfinished run from its last whole round; the bits are those of an undisturbed run.
 
-        Everything is read from the run folder, the task's source too, and the faults unless they are given again. A
-        run that has ended is given as it is.
+        Everything is read from the run folder, the task's source too; the faults and `keep` are, unless they are given
+        again. A run that has ended is given as it is.
         Raises RunNotFound for an unknown id, StoreError for a damaged folder.
         """
         store = FolderStore.open(Path(self.folder or "runs"), run_id)
         job, federation = store.job(), store.federation()
         found = store.environment()
+        store.keep = self.keep or store.keep
         threads = int(found.get("threads", self.threads))
         disturbance = (
             Disturbance.given(self.faults, federation) if self.faults else Disturbance.restored(found.get(FAULTS, {}))

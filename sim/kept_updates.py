@@ -9,10 +9,8 @@ from fl_kit.execute import Inputs, Outputs
 from fl_kit.messages import Update, read, write
 from fl_kit.plan import Step, step_folder
 from fl_kit.protocols import Emit
+from fl_kit.store import STEPS
 from sim.engine import Runner
-
-STEPS = "steps"
-"""The folder of a run in which steps' own outputs lie: `<run id>/steps/round_003/cleveland/fit/update`."""
 
 
 class KeptUpdates(Protocol):

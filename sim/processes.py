@@ -1,39 +1,45 @@
 """Processes: each step is a process of its own, started by the very command that runs in a real silo."""
 
 import os
+import secrets
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from fl_kit import errors
 from fl_kit.approvals import PACKED, brought
-from fl_kit.bundle import Bundle, bundle_digest, write_bundle
-from fl_kit.errors import FlKitError, MessageError, QuorumLost, StepFailed
+from fl_kit.bundle import Bundle, bundle_digest, verify, write_bundle
+from fl_kit.errors import BundleError, FlKitError, MessageError, QuorumLost, StepFailed
 from fl_kit.events import SILO_LEFT_OUT, STEP_FAILED, Event, EventLog
 from fl_kit.execute import Inputs, Outputs
 from fl_kit.job import Job
-from fl_kit.messages import Memory, Message, State, Update, complete, read, write
+from fl_kit.messages import Memory, Message, State, Update, read, write
 from fl_kit.plan import ORCHESTRATOR, Plan, Step, step_folder
 from fl_kit.protocols import Emit
+from fl_kit.retention import Keep, checked
 from fl_kit.silo import Federation
 from fl_kit.spent import Meter, timed
-from fl_kit.store import FolderStore
+from fl_kit.store import KEEP_KEY, STEPS, FolderStore
 from fl_kit.workbench import Workbench, choose_device
 from sim.engine import Runner
 from sim.faults import in_step
 from sim.faults.disturbance import Disturbance, Given
 from sim.faults.in_step import Words
 from sim.in_process import FAULTS, environment, new_id
-from sim.kept_updates import STEPS, KeptInFolder
+from sim.kept_updates import KeptInFolder
 from sim.run import SimulatedRun
 
 PAUSE = 0.05
 """Seconds between two looks at a step's process."""
+ATTEMPT = "attempt-"
+"""Begins the name of the folder that a step writes into until it has ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +55,8 @@ class Processes:
     margin   seconds beyond the job's deadline and grace, for a silo's step to start and to end; one that hangs is ended
              then
     approvals  a folder of approvals, or a file, that silos' own policies (`policy.toml`) ask for
+    keep     which rounds' states, and outputs of their steps, stay: "all", "last", or so many of the last ones; None
+             means all, and of a run that is resumed what it was begun with
 
     >>> run = job.run(federation, on=Processes()).wait()  # doctest: +SKIP
     """
@@ -58,6 +66,11 @@ class Processes:
     margin: float = 60.0
     faults: Given = field(default_factory=dict)
     approvals: str | Path | None = None
+    keep: Keep | None = None
+
+    def __post_init__(self) -> None:
+        if self.keep is not None:
+            checked(self.keep, "Processes")
 
     def start(self, job: Job, federation: Federation) -> SimulatedRun:
         """Start a run and give it at once; raises as InProcess.start does."""
@@ -67,7 +80,8 @@ class Processes:
         disturbance = Disturbance.given(self.faults, federation).faults_only("Processes")
         run_id = new_id(job.task.name)
         place = Path(self.folder).resolve() / run_id
-        found = {**environment(self.threads, choose_device(job.device)), FAULTS: disturbance.recorded()}
+        own = {FAULTS: disturbance.recorded(), KEEP_KEY: self.keep or "all"}
+        found = {**environment(self.threads, choose_device(job.device)), **own}
         store = FolderStore.create(place, job, plan, federation, found)
         bundle = write_bundle(job, plan, place / "bundle")
         return self._run(run_id, job, plan, federation, store, bundle, disturbance).start()
@@ -75,9 +89,9 @@ class Processes:
     def resume(self, run_id: str) -> SimulatedRun:
         """Go on with an unfinished run from its last whole round; raises as InProcess.resume does."""
         store = FolderStore.open(Path(self.folder).resolve(), run_id)
+        store.keep = self.keep or store.keep
         job, plan, federation = store.job(), store.plan(), store.federation().check()
-        folder = store.folder / "bundle"
-        bundle = Bundle(folder=folder, digest="") if folder.exists() else write_bundle(job, plan, folder)
+        bundle = sound_bundle(job, plan, store.folder / "bundle")
         disturbance = Disturbance.restored(store.environment().get(FAULTS, {}))
         if self.faults:
             disturbance = Disturbance.given(self.faults, federation).faults_only("Processes")
@@ -118,9 +132,21 @@ class Processes:
         )
 
 
+def sound_bundle(job: Job, plan: Plan, folder: Path) -> Bundle:
+    """The bundle that a run was begun with, or a new one where a kill or a power cut left it unfinished."""
+    try:
+        return verify(folder)
+    except BundleError:
+        shutil.rmtree(folder, ignore_errors=True)
+        return write_bundle(job, plan, folder)
+
+
 @dataclass(frozen=True, kw_only=True)
 class StepProcess:
     """Runs one step in a process: inputs are handed over as folders, outputs read from folders.
+
+    A step writes into a folder of this attempt, whose outputs are then put in their place: the step of a kernel that
+    was killed lives on, and must not write among those of the next.
 
     work   where each step's outputs go: `<work>/round_003/cleveland/fit/update`
     limit  seconds after which a silo's step is ended, if it has not ended by itself; None means never
@@ -133,6 +159,8 @@ class StepProcess:
     threads: int
     limit: float | None
     words: Words = field(default_factory=dict)
+    made: set[Path] = field(default_factory=set)
+    """Messages that this kernel put there; one that an earlier kernel left may have been torn by a power cut."""
 
     def on_a_faulty_machine(self, words: Words) -> "StepProcess":
         """The same, with these faults."""
@@ -145,20 +173,39 @@ class StepProcess:
 
     def __call__(self, step: Step, inputs: Inputs, emit: Emit, check: Callable[[], None]) -> Outputs:
         folder = self.work / step.id
-        folder.mkdir(parents=True, exist_ok=True)
-        events = folder / "events.jsonl"
-        events.unlink(missing_ok=True)
         # an update that is delivered twice lands twice in the same folder
         found = dict(self._inputs(step, inputs))
+        with attempt_in(folder) as attempt:
+            self._run(step, inputs, found, attempt, emit, check)
+        self.made.update(folder / name for name in step.outputs)
+        meter = Meter()
+        try:
+            with meter.transferring():
+                return {name: read_output(name, folder / name) for name in step.outputs}
+        except MessageError as error:
+            raise StepFailed(str(error), op=step.op, silo=step.party, round=step.round, kind="MessageError") from error
+        finally:
+            emit(timed(meter.spent, round=step.round, party=step.party))
+
+    def _run(
+        self,
+        step: Step,
+        inputs: Inputs,
+        found: Mapping[str, Path],
+        folder: Path,
+        emit: Emit,
+        check: Callable[[], None],
+    ) -> None:
+        """Run the step's process in a folder and tell its events; raises what made it fail. `found` as of `_inputs`."""
+        events = folder / "events.jsonl"
         given = [f"--input={name}={place}" for name, place in found.items()]
-        places = {name: folder / name for name in step.outputs}
         command = [
             *(sys.executable, "-B", *self._machine(), "fl_kit.step"),
             *(f"--bundle={self.bundle.folder}", f"--step={step.id}"),
             *([f"--approvals={self.approvals}"] if self.approvals.exists() else []),
             *([f"--data={inputs['data']}"] if "data" in step.inputs else []),
             *given,
-            *(f"--output={name}={place}" for name, place in places.items()),
+            *(f"--output={name}={folder / name}" for name in step.outputs),
             *(f"--events={events}", f"--threads={self.threads}"),
         ]
         code, complaint = self._execute(command, folder, check, None if step.party == ORCHESTRATOR else self.limit)
@@ -170,14 +217,6 @@ class StepProcess:
                 emit(event)
         if code != 0:
             raise failure(step, told, complaint, code)
-        meter = Meter()
-        try:
-            with meter.transferring():
-                return {name: read_output(name, place) for name, place in places.items()}
-        except MessageError as error:
-            raise StepFailed(str(error), op=step.op, silo=step.party, round=step.round, kind="MessageError") from error
-        finally:
-            emit(timed(meter.spent, round=step.round, party=step.party))
 
     def _machine(self) -> list[str]:
         """What runs a module: Python itself, or a faulty machine."""
@@ -200,8 +239,9 @@ class StepProcess:
 
     def _place(self, source: str, message: Message) -> Path:
         place = step_folder(self.work, source)
-        if not complete(place):
+        if place not in self.made:
             write(message, place)
+            self.made.add(place)
         return place
 
     def _execute(
@@ -232,6 +272,24 @@ class StepProcess:
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
         return process.returncode, log.read_text(encoding="utf-8", errors="replace")
+
+
+@contextmanager
+def attempt_in(folder: Path) -> Iterator[Path]:
+    """A new folder below a step's own, whose contents are moved there at the end, in place of what was there."""
+    for earlier in folder.glob(f"{ATTEMPT}*"):
+        shutil.rmtree(earlier, ignore_errors=True)
+    attempt = folder / f"{ATTEMPT}{secrets.token_hex(4)}"
+    attempt.mkdir(parents=True)
+    try:
+        yield attempt
+    finally:
+        for made in list(attempt.iterdir()):
+            place = folder / made.name
+            if place.is_dir():
+                shutil.rmtree(place)
+            made.replace(place)
+        attempt.rmdir()
 
 
 def read_output(name: str, folder: Path) -> Message:

@@ -72,8 +72,14 @@ class SimulatedRun(RunHandle):
         self._thread = threading.Thread(target=self._work, name=f"fl-kit run {run_id}", daemon=True)
 
     def start(self, *, resumed: bool = False) -> "SimulatedRun":
-        """Start computing, unless the run was completed before; gives itself at once."""
-        if any(event.name == RUN_COMPLETED for event in self._store.events.read()[-1:]):
+        """Start computing, unless the run was completed before; gives itself at once.
+
+        Raises RunLocked if another kernel goes on with it.
+        """
+        if not self._completed:
+            self._store.hold()
+        if self._completed:  # if only just now, by the kernel that held it
+            self._store.release()
             self._status = "completed"
             self._ended.set()
             return self
@@ -85,6 +91,10 @@ class SimulatedRun(RunHandle):
         _running.add(self)
         self._thread.start()
         return self
+
+    @property
+    def _completed(self) -> bool:
+        return any(event.name == RUN_COMPLETED for event in self._store.events.read()[-1:])
 
     @property
     def rounds_done(self) -> int:
@@ -147,6 +157,7 @@ class SimulatedRun(RunHandle):
             self._end("failed", RUN_FAILED, str(self._error))
         finally:
             torch.set_num_threads(before)
+            self._store.release()
             self._ended.set()
 
     def _end(self, status: str, event: str, value: str | None) -> None:

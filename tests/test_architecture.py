@@ -12,7 +12,7 @@ ROWS = {
     0: "errors bounded secret_scan files grid table shown_frame tensor_table readable picture randomness tensors "
     "tensor_file events yaml_lines entries schedules party_forms archive signing audit",
     1: "messages participation silo silo_facts plan source components metrics task model_state given_weights spent "
-    "own_source batches protocols chart",
+    "own_source batches protocols chart run_lock retention",
     2: "changes_since compositions local optimizers standardize stopping strategies aggregators transforms privacy "
     "vertical",
     3: "store channel tracking job review bundle approvals policy workbench context "

@@ -64,7 +64,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "scans": folder / "scans.py",
         "federation": federation,
         "job": job,
-        "run": job.run(federation, on=InProcess(folder=None, keep_all=True, keep_updates=True)).wait(),
+        "run": job.run(federation, on=InProcess(folder=None, keep="all", keep_updates=True)).wait(),
         "comparison": sim.compare(job, federation, seeds=(0, 1)),
         "frame": pd.DataFrame(
             {

@@ -72,7 +72,7 @@ def contribution(run: SimulatedRun, *, metric: str | None = None, rounds: Iterab
     """Aggregate each round again without one silo after the other, from the updates that the run kept.
 
     run     of `InProcess(keep_updates=True)` or `Processes`, ended or not; its states must be kept too, so give
-            it a folder or `keep_all=True`
+            it a folder, or `keep="all"`
     metric  default: the task's first metric, or the loss
     rounds  which; default: all that are done. Each costs an aggregation and an evaluation for each silo
 
@@ -83,7 +83,7 @@ def contribution(run: SimulatedRun, *, metric: str | None = None, rounds: Iterab
     Raises DataError for a metric or round that is not there, or a round with one silo alone; StoreError for
     updates that were not kept.
 
-    >>> run = job.run(federation, on=InProcess(folder=None, keep_all=True, keep_updates=True)).wait()
+    >>> run = job.run(federation, on=InProcess(folder=None, keep="all", keep_updates=True)).wait()
     >>> contribution(run, metric="loss").rounds
     (1, 2, 3)
     """

@@ -93,7 +93,7 @@ def test_no_later_round_is_told(stopped: Any) -> None:
 def test_its_bits_are_those_of_a_job_of_so_many_rounds(stopped: Any, federation: Federation) -> None:
     """With SCAFFOLD, whose silos keep a memory: what is measured at the end is theirs."""
     whole = early(rounds=LAST, stop=None)
-    expected = InProcess(folder=None, keep_all=True).start(whole, federation).wait()
+    expected = InProcess(folder=None, keep="all").start(whole, federation).wait()
     assert [stopped.digest(r) for r in range(LAST + 1)] == [expected.digest(r) for r in range(LAST + 1)]
     assert stopped.digest() == expected.digest()
 

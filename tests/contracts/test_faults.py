@@ -93,7 +93,7 @@ def struck(fault: Fault, **settings: Any) -> Fault:
 
 
 def in_memory(found: Mapping[str, Any]) -> InProcess:
-    return InProcess(folder=None, keep_all=True, faults=found)
+    return InProcess(folder=None, keep="all", faults=found)
 
 
 def test_every_fault_is_here() -> None:

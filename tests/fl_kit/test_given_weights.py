@@ -100,7 +100,7 @@ def test_what_happens_to_the_source_later_changes_nothing(federation: Federation
     asked = job(LINEAR, FedAvg(), 1, init=module)
     with torch.no_grad():
         module.weight.zero_()
-    finished = InProcess(folder=None, keep_all=True).start(asked, federation).wait()
+    finished = InProcess(folder=None, keep="all").start(asked, federation).wait()
     assert float(finished.state(0).params["weight"][0, 0]) == 0.5
 
 

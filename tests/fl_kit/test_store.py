@@ -1,18 +1,26 @@
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fl_kit import Federation, Scaffold
-from fl_kit.errors import FlKitError, RunNotFound, StoreError
+from fl_kit.errors import FlKitError, IncompatibleError, RunNotFound, StoreError
+from fl_kit.events import EventLog
 from fl_kit.messages import Memory, State
+from fl_kit.plan import round_name
+from fl_kit.retention import checked
 from fl_kit.store import FolderStore, MemoryStore, pack, unpack
 from fl_kit.tensors import digest
 from sim.in_process import InProcess
+from sim.processes import Processes
 from sim.run import SimulatedRun
 from tests.sim.small import federation, job, undisturbed
 
@@ -41,7 +49,7 @@ def test_in_memory_the_last_state_is_kept_with_its_memories():
 
 
 def test_in_memory_every_state_can_be_kept():
-    store = MemoryStore(keep_all=True)
+    store = MemoryStore(keep="all")
     for round in range(3):
         store.save(state(round, float(round)), {})
     assert [float(store.state(r).params["w"][0]) for r in range(3)] == [0.0, 1.0, 2.0]
@@ -213,3 +221,64 @@ def test_threads_that_are_no_number_are_refused(unfinished, tmp_path):
     (folder / "environment.json").write_text(json.dumps({**environment, "threads": "many"}))
     with pytest.raises(StoreError, match=r"environment\.json"):
         InProcess(folder=tmp_path).resume(folder.name)
+
+
+@given(
+    keep=st.sampled_from(["all", "last", 1, 2, 3]),
+    saved=st.lists(st.booleans(), min_size=1, max_size=7),
+    torn=st.integers(0, 6),
+)
+@settings(max_examples=15)
+def test_only_rounds_go_that_are_not_asked_for_and_never_the_last_whole_one(keep, saved, torn):
+    """Rounds follow one another, with memories or without; one of them is torn before the next is saved."""
+    with TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        store = FolderStore(Path(place), EventLog(Path(place, "events.jsonl")))
+        store.keep = keep
+        whole: list[int] = []
+        for round, remembers in enumerate(saved):
+            Path(place, "steps", round_name(round)).mkdir(parents=True)
+            store.save(state(round), {"a": Memory(tensors={"c": {"w": torch.ones(1)}})} if remembers else {})
+            wanted = len(saved) if keep == "all" else 1 if keep == "last" else keep
+            whole = [*whole, round][-wanted:]
+            assert store.rounds() == whole
+            assert store.last_round() == round
+            assert store.memories(round).keys() == ({"a"} if remembers else set())
+            there = sorted(path.name for path in Path(place, "steps").iterdir())
+            assert {round_name(r) for r in whole} <= set(there)
+            assert len(whole) < wanted or keep == "all" or min(there) >= round_name(whole[0])
+            if round == torn:
+                (Path(place) / round_name(round) / "state" / "meta.json").write_text("{")
+                whole.pop()
+                assert store.last_round() == (whole[-1] if whole else None)
+
+
+@pytest.mark.parametrize("keep", ["none", 0, -1, 1.0, True, None])
+def test_a_number_of_rounds_that_is_none_is_refused(keep):
+    with pytest.raises(IncompatibleError, match=r"keep=.*'all', 'last', or a number of rounds of at least 1"):
+        checked(keep, "InProcess")
+    with pytest.raises(IncompatibleError, match=r"InProcess\(keep=|Processes\(keep="):
+        (Processes if keep == 0 else InProcess)(keep=keep if keep is not None else "None")
+
+
+def test_a_run_keeps_what_it_was_begun_with_unless_it_is_told_otherwise(silos, tmp_path):
+    run = job().run(silos, on=InProcess(folder=tmp_path, keep=2)).wait()
+    assert FolderStore.open(tmp_path, run.id).rounds() == [2, 3]
+    with pytest.raises(StoreError, match="round 1"):
+        run.state(1)
+    shutil.rmtree(run.folder / "round_003")
+    InProcess(folder=tmp_path).resume(run.id)
+    assert FolderStore.open(tmp_path, run.id).keep == 2
+
+
+def test_a_folder_of_a_newer_fl_kit_is_refused_and_both_formats_are_named(silos, tmp_path):
+    run = job(rounds=1).run(silos, on=InProcess(folder=tmp_path)).wait()
+    file = run.folder / "environment.json"
+    found = json.loads(file.read_text())
+    assert found["format"] == 1
+    file.write_text(json.dumps({**found, "format": 2}))
+    with pytest.raises(StoreError, match=rf"{run.id} is a run folder of format 2, .* reads formats up to 1"):
+        InProcess(folder=tmp_path).resume(run.id)
+    file.write_text(json.dumps({**found, "format": "two"}))
+    with pytest.raises(StoreError, match=r"environment\.json is damaged"):
+        InProcess(folder=tmp_path).resume(run.id)

@@ -52,7 +52,7 @@ def digests(run: Any, rounds: Iterable[int]) -> list[str]:
 
 def undisturbed(job: Job, federation: Federation) -> SimulatedRun:
     """The finished run in memory, with every state: what the others are held against."""
-    return job.run(federation, on=InProcess(folder=None, keep_all=True)).wait()
+    return job.run(federation, on=InProcess(folder=None, keep="all")).wait()
 
 
 def global_figures(run: Any, metric: str) -> dict[int, float]:

@@ -22,7 +22,7 @@ from fl_kit.tensors import digest
 from sim.in_process import InProcess
 from tests.sim.small import LOGISTIC, digests, federation, job, undisturbed, variant
 
-MEMORY = InProcess(folder=None, keep_all=True)
+MEMORY = InProcess(folder=None, keep="all")
 
 
 @pytest.fixture

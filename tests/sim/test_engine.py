@@ -53,7 +53,7 @@ def test_what_a_silo_learnt_in_a_round_that_does_not_count_is_forgotten(tmp_path
     rows = {"a": 8, "b": 4, "c": 12}
     federation = silos(tmp_path, **{name: random_rows(n, 4, seed=n) for name, n in rows.items()})
     asked = job(LINEAR, Scaffold(lr=0.05), 3, min_silos=2)
-    finished = asked.run(federation, on=InProcess(folder=None, keep_all=True, faults={"b": SpoiltOnce()})).wait()
+    finished = asked.run(federation, on=InProcess(folder=None, keep="all", faults={"b": SpoiltOnce()})).wait()
     (refused,) = finished.failures.itertuples()
     assert (refused.silo, refused.round, refused.step, refused.kind) == ("b", 2, "fit", "MessageError")
     first, second = (finished._store.memories(r) for r in (1, 2))

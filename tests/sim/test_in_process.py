@@ -82,7 +82,7 @@ def test_dropout_gives_the_same_bits_and_leaves_the_global_generator_alone(silos
     before = torch.get_rng_state()
     expected = digests(undisturbed(task, silos), range(5))
     assert torch.equal(torch.get_rng_state(), before)
-    run = task.run(silos, on=InProcess(folder=None, keep_all=True))
+    run = task.run(silos, on=InProcess(folder=None, keep="all"))
     while run.status == "running":  # somebody else in the notebook draws meanwhile
         torch.rand(7)
     assert digests(run.wait(), range(5)) == expected
@@ -285,7 +285,7 @@ def test_a_loader_of_ones_own_stands_in_for_folders(tmp_path):
         asked.add((Path(folder).name, split))
         return task.module.data(folder, split)
 
-    run = job().run(silos, on=InProcess(folder=None, keep_all=True, load=load)).wait()
+    run = job().run(silos, on=InProcess(folder=None, keep="all", load=load)).wait()
     assert digests(run, range(4)) == expected
     assert asked == {(name, split) for name in SIZES for split in ("train", "test")}
 
@@ -295,8 +295,8 @@ def test_updates_held_at_once_do_not_grow_with_the_number_of_silos(tmp_path, mon
     sent: list[weakref.ref[Update]] = []
     held = []
 
-    def leaving(ctx, update):
-        named = leave(ctx, update)
+    def leaving(ctx, update, *more):
+        named = leave(ctx, update, *more)
         sent.append(weakref.ref(named))
         held.append(sum(found is not None and bool(found.delta) for found in (ref() for ref in sent)))
         return named

@@ -96,11 +96,14 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_bits(silos, victims, req
 
 @needs_fork
 @pytest.mark.slow
-def test_a_run_killed_before_any_single_write_goes_on_to_the_same_bits(silos, victims, request_of):
-    """Scaffold writes all that there is: events, memories and states."""
+def test_a_run_killed_before_a_write_goes_on_to_the_same_bits(silos, victims, request_of):
+    """Before every ninth, by the system itself; tests/sim/test_power_loss.py stops before each of them.
+
+    Scaffold writes all that there is: events, memories and states.
+    """
     whole = undisturbed(job(strategy=STRATEGIES["Scaffold"], rounds=2), silos)
     kept = set()
-    for number in itertools.count(1):
+    for number in itertools.count(1, 9):
         run_id = victims.start(**{**request_of, "strategy": "Scaffold", "rounds": 2, "kill_before_write": number})
         end = victims.end()
         if "ended" in end:
@@ -110,7 +113,7 @@ def test_a_run_killed_before_any_single_write_goes_on_to_the_same_bits(silos, vi
         assert_same(InProcess(folder=request_of["runs"]).resume(run_id).wait(), whole)
     assert (end["ended"], end["code"]) == ("completed", 0)
     assert number > 30
-    assert {None, 0, 1, 2} <= kept
+    assert {None, 0, 1} <= kept
 
 
 @needs_fork

@@ -15,7 +15,7 @@ class Held(MemoryStore):
     """A store whose disk does nothing until it is let go, and fails at one round."""
 
     def __init__(self, *, fails_at: int = -1) -> None:
-        super().__init__(keep_all=True)
+        super().__init__(keep="all")
         self.go = threading.Event()
         self.fails_at = fails_at
 

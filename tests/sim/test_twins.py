@@ -54,7 +54,7 @@ def counting(tmp_path: Path) -> Path:
 def train_twin(federated: Job, federation: Federation, names: tuple[str, ...], name: str = "twin") -> SimulatedRun:
     """The finished run of a twin on the rows of these silos."""
     twin, load = twin_job(federated, federation), load_pooled(federated, federation)
-    return InProcess(folder=None, keep_all=True, load=load).start(twin, pooled(names, name)).wait()
+    return InProcess(folder=None, keep="all", load=load).start(twin, pooled(names, name)).wait()
 
 
 def digests(finished: SimulatedRun) -> list[str]:

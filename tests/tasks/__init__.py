@@ -52,7 +52,7 @@ def job(task: Any, strategy: Strategy, rounds: int, **settings: Any) -> Job:
 
 def run(task: Any, strategy: Strategy, federation: Federation, rounds: int, **settings: Any) -> SimulatedRun:
     """A finished run, every round's state in memory."""
-    return InProcess(folder=None, keep_all=True).start(job(task, strategy, rounds, **settings), federation).wait()
+    return InProcess(folder=None, keep="all").start(job(task, strategy, rounds, **settings), federation).wait()
 
 
 def digests(finished: SimulatedRun) -> list[str]:

@@ -183,7 +183,7 @@ def test_the_bits_are_the_same_in_processes_and_on_azureml(
     strategy: FedPer, federation: Federation, tmp_path: Path
 ) -> None:
     asked = job(BATCHNORM, strategy, 2)
-    expected = InProcess(folder=None, keep_all=True).start(asked, federation).wait()
+    expected = InProcess(folder=None, keep="all").start(asked, federation).wait()
     azureml = LocalAzureML(folder=tmp_path / "azureml")
     try:
         for place in (Processes(folder=tmp_path / "runs"), azureml):

@@ -33,7 +33,7 @@ def one_step(rounds: int = 2) -> Job:
     return job(QUADRATIC, FedAvg(lr=1), rounds)
 
 
-KEEPING = InProcess(folder=None, keep_all=True, keep_updates=True)
+KEEPING = InProcess(folder=None, keep="all", keep_updates=True)
 
 
 def test_each_silos_worth_by_hand(federation: Federation) -> None:

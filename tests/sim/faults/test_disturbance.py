@@ -41,7 +41,7 @@ def silos(tmp_path_factory: pytest.TempPathFactory) -> Federation:
 
 
 def attacked(asked: Job, silos: Federation, found: Any, **settings: Any) -> Any:
-    return asked.run(silos, on=InProcess(folder=None, keep_all=True, faults=found, **settings)).wait()
+    return asked.run(silos, on=InProcess(folder=None, keep="all", faults=found, **settings)).wait()
 
 
 def sent(run: Any, round: int = 1) -> dict[str, Tensors]:
@@ -87,7 +87,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_bits(name, silos, tmp_path
 
 def test_only_the_bad_silos_lie_and_all_others_are_as_they_would_be(silos) -> None:
     """Kept is what was sent: in round 1 the honest updates are those of the honest run."""
-    honest = sent(job().run(silos, on=InProcess(folder=None, keep_all=True, keep_updates=True)).wait())
+    honest = sent(job().run(silos, on=InProcess(folder=None, keep="all", keep_updates=True)).wait())
     lies = sent(attacked(job(), silos, {"bravo": SignFlip(scale=2)}, keep_updates=True))
     for silo in silos.names:
         scale = -2 if silo == "bravo" else 1
@@ -179,7 +179,7 @@ def test_updates_are_asked_for_one_by_one_unless_others_are_looked_at(silos) -> 
 def test_honest_updates_that_liars_look_at_do_not_change(silos) -> None:
     """Median of the others' updates: a lie that wrote into them would move it."""
     asked = job(strategy=FedAvg(steps=1, lr=0.2), rounds=1, aggregator=Median())
-    honest = sent(asked.run(silos, on=InProcess(folder=None, keep_all=True, keep_updates=True)).wait())
+    honest = sent(asked.run(silos, on=InProcess(folder=None, keep="all", keep_updates=True)).wait())
     lies = sent(attacked(asked, silos, {"bravo": MinMax()}, keep_updates=True))
     for silo in ("alpha", "charlie", "delta"):
         assert all(torch.equal(lies[silo][name], value) for name, value in honest[silo].items())

@@ -42,7 +42,7 @@ def fit(silo: str, round: int) -> Step:
 
 
 def struck(found: Any, **settings: Any) -> InProcess:
-    return InProcess(folder=None, keep_all=True, faults=found, **settings)
+    return InProcess(folder=None, keep="all", faults=found, **settings)
 
 
 @given(st.integers(0, 9), st.integers(1, 9), st.integers(1, 50))
