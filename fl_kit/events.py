@@ -6,6 +6,7 @@ the MLflow mirror all read the same log, and none of them sits in the round loop
 
 import json
 import math
+import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -102,6 +103,9 @@ class Event:
         value = record["value"]
         if str(record["name"]).startswith(METRIC) and isinstance(value, str):
             record["value"] = NOT_FINITE.get(value, value)
+        for key in ("name", "party"):
+            if type(record[key]) is str:
+                record[key] = sys.intern(record[key])  # one text for all of a long run's events
         event = cls(**record)
         if fault := fault_of(event):
             raise StoreError(f"not an event: {fault}")
@@ -117,7 +121,8 @@ def metric_event(*, round: int, party: str, metric: str, value: float, time: flo
     >>> metric_event(round=1, party="global", metric="loss", value=0.5, time=0.0).name
     'metric/loss'
     """
-    return Event(time=now() if time is None else time, round=round, party=party, name=METRIC + metric, value=value)
+    name = sys.intern(METRIC + metric)
+    return Event(time=now() if time is None else time, round=round, party=party, name=name, value=value)
 
 
 def now() -> float:

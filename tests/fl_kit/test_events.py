@@ -254,3 +254,12 @@ def test_readers_see_a_growing_prefix_while_one_thread_writes(tmp_path: Path) ->
         reader.join(timeout=30)
     assert all(mine == list(range(2000)) for mine in seen)
     assert [e.round for e in EventLog.load(tmp_path / "events.jsonl").read()] == list(range(2000))
+
+
+def test_events_of_a_long_run_share_their_texts():
+    """A hundred silos times two hundred rounds: 80,000 events are held."""
+    first, second = (metric_event(round=round, party="ash", metric="loss", value=0.5) for round in (1, 2))
+    assert first.name is second.name
+    again = [Event.from_json(event.to_json()) for event in (first, second)]
+    assert again[0].name is again[1].name is first.name
+    assert again[0].party is again[1].party
