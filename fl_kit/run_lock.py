@@ -121,7 +121,8 @@ class RunLock:
     @classmethod
     def _try(cls, path: Path) -> "RunLock":
         try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            # a link in a folder from elsewhere would lead the holder's name into any file
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         except OSError as error:
             raise StoreError(f"{path} cannot be written, so nobody can go on with the run: {error.strerror}") from error
         own = locked(handle)

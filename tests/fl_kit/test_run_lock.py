@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fl_kit import run_lock
-from fl_kit.errors import RunLocked
+from fl_kit.errors import RunLocked, StoreError
 from fl_kit.run_lock import FILE, PATIENCE, Holder, RunLock, boot
 
 HOLDING = "import sys; from pathlib import Path; from fl_kit.run_lock import RunLock; RunLock.take(Path(sys.argv[1])); "
@@ -112,15 +112,27 @@ def test_a_torn_file_names_nobody_and_holds_nothing(tmp_path, torn):
     lock.release()
 
 
+@pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="the system has no such flag")
+def test_a_link_is_not_followed(tmp_path):
+    """A run folder from elsewhere may hold one."""
+    other = tmp_path / "other.txt"
+    other.write_text("mine")
+    (tmp_path / FILE).symlink_to(other)
+    with pytest.raises(StoreError, match=r"lock\.json cannot be written"):
+        RunLock.take(tmp_path)
+    assert other.read_text() == "mine"
+
+
 def test_who_was_taken_over_from_learns_it_before_the_next_round_is_kept(tmp_path):
     """As after a long sleep of the first machine: the mount let another one in."""
     lock = RunLock.take(tmp_path)
     lock.check()
-    leave(tmp_path, elsewhere())
+    other = elsewhere()
+    leave(tmp_path, other)
     with pytest.raises(RunLocked, match="ward-7"):
         lock.check()
     lock.release()
-    assert Holder.read(tmp_path / FILE) == replace(elsewhere(), token=Holder.read(tmp_path / FILE).token)
+    assert Holder.read(tmp_path / FILE) == other
 
 
 def test_one_that_waits_gets_it_when_it_is_let_go(tmp_path, monkeypatch):
