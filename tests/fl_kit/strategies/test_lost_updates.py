@@ -22,7 +22,7 @@ def lost(folder: Path, strategy: Strategy, fault: Fault, ash: float, birch: floa
     """Three rounds; each round's state and memories are kept."""
     federation = silos(folder / "silos", ash=[[1.0, ash]], birch=[[1.0, birch]])
     asked = job(QUADRATIC, strategy, 3, min_silos=1)
-    finished = InProcess(folder=None, keep_all=True, faults={"birch": fault}).start(asked, federation).wait()
+    finished = InProcess(folder=None, keep="all", faults={"birch": fault}).start(asked, federation).wait()
     assert [(row.silo, row.round) for row in finished.failures.itertuples()] == [("birch", 2)]
     return finished
 
