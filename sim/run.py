@@ -86,7 +86,11 @@ class SimulatedRun(RunHandle):
         if self.folder is not None:
             event = RESUMED if resumed else SUBMITTED
             digest = bundle_digest(self.job, self.plan)
-            record_run_event(self.folder, event, digest=digest, silos=self.federation.names)
+            try:
+                record_run_event(self.folder, event, digest=digest, silos=self.federation.names)
+            except FlKitError:
+                self._store.release()
+                raise
         self._tell(RUN_RESUMED if resumed else RUN_STARTED, self.job.announcement(self.federation))
         _running.add(self)
         self._thread.start()

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import settings
 
-from fl_kit import Federation, Plateau, Scaffold, strategies
+from fl_kit import Federation, Plateau, Scaffold, audit, strategies
 from fl_kit.errors import RunNotFound
 from fl_kit.events import Event, EventLog
 from fl_kit.store import FolderStore
@@ -30,9 +30,10 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Federation:
 
 
 @pytest.fixture
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The disk of what goes on after a crash need not be waited for."""
+def no_waiting(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The disk of what goes on after a crash need not be waited for. The audit log, of all runs, lies elsewhere."""
     monkeypatch.setattr(os, "fsync", lambda handle: None)
+    monkeypatch.setenv(audit.PATH, str(tmp_path_factory.mktemp("audit") / "audit.jsonl"))
 
 
 def recorded(asked: Any, federation: Federation, runs: Path, **settings: Any) -> tuple[str, list[Crash]]:
