@@ -106,7 +106,7 @@ def init(ctx: StepContext, inputs: Inputs) -> Outputs:
 def fit(ctx: StepContext, inputs: Inputs) -> Outputs:
     """In a silo: measure the global model on arrival, then train from it."""
     state, memory = inputs["state"], inputs.get("memory")
-    if state.done:
+    if ctx.job.is_enough(state):
         return passed_on(ctx, state, memory)
     sums, (update, kept) = with_seeded_draws(
         ctx, lambda: (arrival_sums(ctx, state, memory), ctx.job.strategy.fit(state, memory, ctx))
@@ -134,7 +134,7 @@ def arrival_sums(ctx: StepContext, state: State, memory: Memory | None) -> Tenso
 def aggregate(ctx: StepContext, inputs: Inputs) -> Outputs:
     """At the orchestrator: the next state, and the figures that the silos sent along."""
     state = inputs["state"]
-    if state.done:
+    if ctx.job.is_enough(state):
         return {"state": state}
     figures = Figures(ctx, measured_round=state.round)
     arrived: list[str] = []

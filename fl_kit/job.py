@@ -3,7 +3,6 @@
 import json
 from dataclasses import dataclass, field
 from functools import cached_property
-from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from fl_kit.aggregators.mean import Mean
@@ -15,15 +14,16 @@ from fl_kit.compositions import (
     check_means,
     check_own_fit,
     check_participation,
-    check_rounds,
     check_schedule,
     check_stop,
     check_transforms,
 )
 from fl_kit.errors import FlKitError, IncompatibleError, TaskError
 from fl_kit.given_weights import GivenWeights, given_for
-from fl_kit.participation import drawn_by, share_of
+from fl_kit.messages import State
+from fl_kit.participation import share_of
 from fl_kit.plan import Plan
+from fl_kit.planning import first_plan
 from fl_kit.protocols import Aggregator, Backend, Run, StopRule, Strategy, Transform
 from fl_kit.randomness import seeded
 from fl_kit.readable import DIGITS, brief, changed
@@ -144,23 +144,7 @@ class Job(Shown):
         Raises IncompatibleError if `min_silos` or `per_round` is more than there are, the aggregator cannot do with
         so few, or `init` does not fit the task's model.
         """
-        count = self.participants(len(federation))
-        if self.min_silos is not None and self.min_silos > count:
-            among = f", of which {count} take part in a round" if count < len(federation) else ""
-            raise IncompatibleError(
-                f"Job(min_silos={self.min_silos}) with a federation of {len(federation)} silos{among}"
-            )
-        some: dict[str, Any] = {}
-        if count < len(federation):
-            if "participants" not in signature(self.strategy.plan).parameters:
-                raise IncompatibleError(
-                    f"{type(self.strategy).__name__}.plan() takes no `participants`, so all silos train in each round: "
-                    "remove fraction and per_round from the job, or see strategies.rounds.rounds_plan"
-                )
-            some = {"participants": drawn_by(self.seed, federation.names, count)}
-        plan = self.strategy.plan(federation, self.rounds, measure=self.measures, **some).check()
-        check_rounds(plan, self.strategy, self.aggregator, self.min_silos)
-        return plan
+        return first_plan(self, federation)
 
     @property
     def policy(self) -> str:
@@ -227,12 +211,13 @@ class Job(Shown):
             **({"stop": describe(self.stop, self.task.module.__name__)["settings"]} if self.stop else {}),
         }
 
-    def run(self, federation: Federation, *, on: Backend, track: str | None = None) -> Run:
+    def run(self, federation: Federation, *, on: Backend, track: str | None = None, paused: bool = False) -> Run:
         """Start the job in a backend; gives its Run at once.
 
-        track  an MLflow tracking URI that the run is mirrored to; None means no mirror
+        track   an MLflow tracking URI that the run is mirrored to; None means no mirror
+        paused  rest before the first step: `run.step()` makes one round, `run.resume()` all of them
         """
-        run = on.start(self, federation)
+        run = on.start(self, federation, paused=True) if paused else on.start(self, federation)
         if track is not None:
             from fl_kit.tracking import mirror
 
@@ -249,6 +234,12 @@ class Job(Shown):
         rows: list[list[Cell]] = [[name, told.get(name) or in_words(value)] for name, value in changed(self).items()]
         title = f"Job: {self.task.name} by {type(self.strategy).__name__}, {self.rounds} rounds"
         return Table(columns=["", ""], rows=rows, title=title)
+
+    def is_enough(self, state: State) -> bool:
+        """Whether the job has stopped early with this state; it goes on from there if its rule was changed since."""
+        if not state.done or self.stop is None:
+            return False
+        return bool(self.stop.why(state.watched, self.task.sign(self.stop.metric)))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data: what job.json holds."""

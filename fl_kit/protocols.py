@@ -164,7 +164,7 @@ class Run(Protocol):
     """A run, the same in every backend.
 
     id        unique; folders and MLflow runs carry it
-    status    "running", "completed", "stopped" or "failed"
+    status    "running", "paused", "completed", "stopped" or "failed"
     failures  one entry for each failed attempt of a step, as a table
     """
 
@@ -195,8 +195,8 @@ class Run(Protocol):
 class Backend(Protocol):
     """A place where a job's plan runs."""
 
-    def start(self, job: Any, federation: Federation) -> Run:
-        """Start a run and give it at once."""
+    def start(self, job: Any, federation: Federation, *, paused: bool = False) -> Run:
+        """Start a run and give it at once; a paused one rests before its first step."""
 
     def resume(self, run_id: str) -> Run:
         """Go on with an unfinished run; the bits are those of an undisturbed one."""

@@ -13,13 +13,14 @@ written to the new file named by `--events`, one JSON object a line; `--report` 
 AzureML's variables name.
 
 A silo's memory is given by itself (`--input memory=…`), or as the folder of all that it kept (`--memories`), one
-folder a round: then the step takes that of the last round in which the silo's update counted.
+folder a round: then the step takes that of the last round in which the silo's update counted. A run that branched
+off another one gives that one's folder after its own.
 """
 
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -210,7 +211,9 @@ def messages(
         if "memory" in inputs:
             found["memory"] = read(Memory, inputs["memory"], limit=limit)
         elif "memory" in step.inputs and step.party in state.counted:
-            found["memory"] = read(Memory, newest(Path(options.memories), state.counted[step.party]), limit=limit)
+            found["memory"] = read(
+                Memory, newest(list(map(Path, options.memories)), state.counted[step.party]), limit=limit
+            )
     return found
 
 
@@ -222,11 +225,17 @@ def largest(bench: Workbench) -> int:
         return TENSORS_LIMIT
 
 
-def newest(memories: Path, round: int) -> Path:
-    """What a silo kept in a round: of a round that was run again (`round_003-2`), the last time."""
-    tries = ((path.name.rpartition("-")[2], path) for path in memories.glob(f"{round_name(round)}-*"))
-    again = {int(number): path for number, path in tries if number.isdecimal()}
-    return again[max(again)] if again else memories / round_name(round)
+def newest(memories: Sequence[Path], round: int) -> Path:
+    """What a silo kept in a round, in the first folder that has it.
+
+    Of a round that was run again (`round_003-2`) it is that of the last time.
+    """
+    for place in memories:
+        tries = ((path.name.rpartition("-")[2], path) for path in place.glob(f"{round_name(round)}-*"))
+        again = {int(number): path for number, path in tries if number.isdecimal()}
+        if again or (place / round_name(round)).exists():
+            return again[max(again)] if again else place / round_name(round)
+    return memories[0] / round_name(round)
 
 
 def updates(
@@ -298,7 +307,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--input", action="append", default=[], type=pair, metavar="NAME=FOLDER")
     parser.add_argument("--output", action="append", default=[], type=pair, metavar="NAME=FOLDER")
     parser.add_argument("--events", default="", type=str, help="a new file for the step's figures")
-    parser.add_argument("--memories", default="", help="the folder of all that the silo kept, one folder a round")
+    parser.add_argument(
+        "--memories", action="append", default=[], help="the folder of all that the silo kept, one folder a round"
+    )
     parser.add_argument("--retry", action="store_true", help="try a silo's step again as often as the job says")
     parser.add_argument("--report", action="store_true", help="tell the pipeline's MLflow run what happened")
     parser.add_argument("--threads", type=int, default=1, help="torch threads; the bits may depend on it")

@@ -5,6 +5,7 @@ The run folder is the truth of a run:
     <run id>/
       job.json  plan.json  federation.yaml  environment.json  task/<name>.py     what was asked for
       init.safetensors                                        the weights it started from, where it was given any
+      changes/001/job.json  plan.json  leg.json                                  what was changed on its way
       events.jsonl                                                               what happened
       lock.json                                               the kernel that goes on with the run, while one does
       round_003/state/      tensors.safetensors + meta.json                      the state after round 3
@@ -14,17 +15,18 @@ The run folder is the truth of a run:
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 from fl_kit.bounded import inside, name_fault, parse_json, read_text
 from fl_kit.errors import FlKitError, MessageError, RunNotFound, StoreError
-from fl_kit.events import NOTE, Event, EventLog, now
+from fl_kit.events import NOTE, ROUND_COMPLETED, Event, EventLog, now
 from fl_kit.files import make_folder, sync, write_text
 from fl_kit.given_weights import INIT_FILE
 from fl_kit.job import Job
+from fl_kit.legs import Leg, first_leg, keep, part_of
 from fl_kit.messages import Groups, Memory, State, complete, read, read_meta, write
 from fl_kit.plan import ORCHESTRATOR, Plan, round_name
 from fl_kit.retention import Keep, checked, oldest_kept
@@ -41,6 +43,9 @@ STEPS = "steps"
 """The folder in which steps' own outputs lie, where a simulation keeps any: `steps/round_003/cleveland/fit/update`."""
 
 Memories = Mapping[str, Memory]
+
+ORIGIN = "origin"
+"""Where environment.json says which run, and after which round, a run branched off."""
 
 
 class Store(Protocol):
@@ -173,19 +178,32 @@ class FolderStore:
         store.events = EventLog.load(events, vouched=store._vouched()) if events.exists() else EventLog(events)
         return store
 
-    def job(self) -> Job:
-        """The job that was asked for, with its task made from the source kept here."""
-        with blaming(self.folder / "job.json"):
-            text = self._text("job.json")
+    def job(self, part: str = "") -> Job:
+        """The job that was asked for, with its task made from the source kept here.
+
+        part  where a later leg's is, such as `changes/001/`
+        """
+        with blaming(self.folder / part / "job.json"):
+            text = self._text(f"{part}job.json")
             file = task_file(self.folder, text)
         source = self._text(f"task/{file.name}")
-        with blaming(self.folder / "job.json", f"with task/{file.name} "):
+        with blaming(self.folder / part / "job.json", f"with task/{file.name} "):
             return Job.from_json(text, source, self.folder / INIT_FILE)
 
-    def plan(self) -> Plan:
-        """The plan that was run."""
-        with blaming(self.folder / "plan.json"):
-            return Plan.from_json(self._text("plan.json"))
+    def plan(self, part: str = "") -> Plan:
+        """The plan that was run; `part` as for `job`."""
+        with blaming(self.folder / part / "plan.json"):
+            return Plan.from_json(self._text(f"{part}plan.json"))
+
+    def legs(self) -> list[Leg]:
+        """What the run began with, and each change that was made on its way."""
+        found = [first_leg(self.job(), self.plan(), self.federation())]
+        while (self.folder / (part := part_of(len(found))) / "job.json").is_file():
+            with blaming(self.folder / part / "leg.json"):
+                about = parse_json(self._text(f"{part}leg.json"))
+                after, silos, words = int(about["after"]), tuple(map(str, about["silos"])), str(about["words"])
+            found.append(Leg(job=self.job(part), plan=self.plan(part), silos=silos, after=after, words=words))
+        return found
 
     def federation(self) -> Federation:
         """The federation that took part."""
@@ -194,6 +212,38 @@ class FolderStore:
             if missing := sorted(set(self.plan().silos) - set(found.names)):
                 raise ValueError(f"the plan's silo {missing[0]!r} is not in it")
             return found
+
+    def branch(self, folder: Path, to_round: int) -> str:
+        """A new run folder that holds this run as it was after a round; gives the id that it has.
+
+        Raises StoreError for a round that was not kept.
+        """
+        kept = self.rounds()
+        if to_round not in kept:
+            raise StoreError(f"run {self.folder.name} has no round {to_round} to go back to; it has kept {kept}")
+        told = read_meta(self.folder / round_name(to_round) / "state").get("events", 0)
+        events = self.events.read()
+        done = [e for e in events[told:] if (e.name, e.round) == (ROUND_COMPLETED, to_round)]
+        new = self.begun_anew(folder, to_round, (*events[:told], *done[:1]))
+        for round in kept[: kept.index(to_round) + 1]:
+            new.save(self.state(round), self.memories(round))
+        return folder.name
+
+    def begun_anew(self, folder: Path, to_round: int, events: Iterable[Event]) -> "FolderStore":
+        """A new run folder with what this run asked for up to a round, and those events; no state yet.
+
+        Its environment.json says where it comes from.
+        """
+        first, *later = [leg for leg in self.legs() if leg.after < to_round]
+        origin = {ORIGIN: {"run": self.folder.name, "round": to_round}}
+        made = {**self.environment(), **origin}
+        new = FolderStore.create(folder, first.job, first.plan, self.federation(), made)
+        for number, leg in enumerate(later, start=1):
+            keep(folder, number, leg)
+        for event in events:
+            new.events.append(event)
+        new.events.flush()
+        return new
 
     def environment(self) -> dict[str, Any]:
         """Versions, threads and device of the run."""

@@ -60,7 +60,7 @@ def watch(
     target: Mapping[str, float] | None = None,
     reference: Mapping[str, Mapping[str, float]] | None = None,
 ) -> R:
-    """Show a run until it ends; gives the run itself.
+    """Show a run until it ends or is paused; gives the run itself.
 
     In a notebook the curves are drawn in place, at most ten times a second and for at most a quarter of
     the time, and one picture stays. Without a reader (papermill, nbclient) there is one picture and one
@@ -99,9 +99,14 @@ class Watcher(Generic[R]):
         self._fold = Fold()
         self._drawn = clock()
 
-    def until_the_end(self) -> R:
-        """Follow the run, let its error through after the picture is complete."""
+    def until_the_end(self, *, live: bool = False) -> R:
+        """Follow the run, let its error through after the picture is complete.
+
+        live  leave the view of a run that rests as it is: it may go on
+        """
         interrupted = self._follow()
+        if live and self.rests:
+            return self._run
         try:
             self._run.wait()
         except Stopped:
@@ -117,6 +122,11 @@ class Watcher(Generic[R]):
     def ended(self) -> bool:
         """Whether the run has ended: there is nothing more to come."""
         return self._run.status in ENDED
+
+    @property
+    def rests(self) -> bool:
+        """Whether the run waits for somebody to let it go on."""
+        return self._run.status == "paused"
 
     def step(self, *, redraw: bool = False) -> float:
         """Draw if anything happened, or `redraw` asks for it; gives the seconds until the next step."""
@@ -142,7 +152,7 @@ class Watcher(Generic[R]):
         return False
 
     def _draw_until_ended(self) -> None:
-        while not self.ended:
+        while not (self.ended or self.rests):
             self._pause(self.step())
 
     def _take(self) -> bool:
@@ -154,5 +164,5 @@ class Watcher(Generic[R]):
     def _pause(self, seconds: float) -> None:
         """Sleep, but not past the end of the run."""
         end = self._clock() + seconds
-        while (left := end - self._clock()) > 0 and not self.ended:
+        while (left := end - self._clock()) > 0 and not (self.ended or self.rests):
             self._sleep(min(left, SLICE))

@@ -6,9 +6,11 @@ from fl_kit.door import failed, left_out
 from fl_kit.errors import StepFailed
 from fl_kit.events import ROUND_COMPLETED, ROUND_STARTED, STEP_TIMED, Event, now
 from fl_kit.execute import Inputs, Outputs
-from fl_kit.job import Job
+from fl_kit.gate import Gate
+from fl_kit.legs import Leg
 from fl_kit.messages import Memory, State, Update
-from fl_kit.plan import ORCHESTRATOR, Plan, Step
+from fl_kit.plan import ORCHESTRATOR, Step
+from fl_kit.planning import until
 from fl_kit.protocols import Emit
 from fl_kit.silo import Federation
 from fl_kit.spent import Spent
@@ -23,26 +25,35 @@ class Engine:
     """Walks the orchestrator's steps; a silo's step runs when its update is asked for.
 
     So an update lives only until it is added up, and memory does not grow with the number of silos.
+
+    legs    what holds from which round on; one that is added while a round is made holds after it
+    runner  gives what runs the steps of a leg
+    gate    asked before each step whether the run may go on
+    rests   called before the run rests at the gate, when what is done is kept; goes_on when it does so
     """
 
     def __init__(
         self,
         *,
-        job: Job,
-        plan: Plan,
+        legs: list[Leg],
         federation: Federation,
         store: Store,
-        runner: Runner,
+        runner: Callable[[Leg], Runner],
         emit: Emit,
         check: Callable[[], None],
+        gate: Gate,
+        rests: Callable[[], None],
+        goes_on: Callable[[], None],
     ) -> None:
-        self.job = job
-        self.plan = plan
+        self.legs = legs
+        self.leg = legs[0]
         self.folders = {silo.name: silo.data for silo in federation.silos}
         self.store = store
         self.runner = runner
         self.emit = emit
         self.check = check
+        self.gate = gate
+        self.rests, self.goes_on = rests, goes_on
         self.state: State | None = None
         self.memories: dict[str, Memory] = {}
         self._spent = Spent()
@@ -53,21 +64,60 @@ class Engine:
         last = self.store.last_round()
         if last is not None:
             self.state, self.memories = self.store.state(last), self.store.memories(last)
-        saver = Saver(self.store, self._saved)
+        self._saver = saver = Saver(self.store, self._saved)
         try:
-            for step in self.plan.steps:
-                if step.party == ORCHESTRATOR and not self._done(step, last):
-                    self._combine(step, saver)
+            for step in self._steps():
+                self._combine(step, saver)
         finally:
             saver.close()
 
-    def _done(self, step: Step, last: int | None) -> bool:
-        enough = self.state is not None and self.state.done  # the job has stopped early: no round is left to run
-        return "state" in step.outputs and (enough or (last is not None and step.round <= last))
+    def _steps(self) -> Iterator[Step]:
+        """The orchestrator's steps that are left, each of the leg that holds when it begins."""
+        taken: Leg | None = None
+        left: Iterator[Step] = iter(())
+        while True:
+            with self.gate.lock:
+                leg = self._in_force()
+                if leg is not taken:
+                    taken, left = leg, self._take(leg)
+                step = next(left, None)
+                if step is None:
+                    self.gate.finished = True
+                    return
+            if "state" in step.outputs and self._enough():
+                continue
+            self._enter(step.round)
+            if self._in_force() is leg:  # what was changed while the run rested holds from here on
+                yield step
+
+    def _take(self, leg: Leg) -> Iterator[Step]:
+        """Go on with a leg: its orchestrator's steps after the one that made the state."""
+        self.leg, self._run_here = leg, self.runner(leg)
+        begun = 0 if self.state is None else len(until(leg.plan, self.state.round))
+        return (step for step in leg.plan.steps[begun:] if step.party == ORCHESTRATOR)
+
+    def _in_force(self) -> Leg:
+        """The last leg of those that hold for the round that follows."""
+        done = -1 if self.state is None else self.state.round
+        return next(leg for leg in reversed(self.legs) if leg.after <= done)
+
+    def _enough(self) -> bool:
+        """Whether the job has stopped early: no round is left to run."""
+        return self.state is not None and self.leg.job.is_enough(self.state)
+
+    def _enter(self, round: int) -> None:
+        """Rest at the gate as long as it is closed."""
+        if self.gate.enter(round, self._rest):
+            self.goes_on()
+        self.check()
+
+    def _rest(self) -> None:
+        self._saver.settle()
+        self.rests()
 
     def _combine(self, step: Step, saver: Saver) -> None:
         """One step of the orchestrator, and the silos' steps that it waits for."""
-        self._tell(ROUND_STARTED, self.state.round if self.state and self.state.done else step.round)
+        self._tell(ROUND_STARTED, self.state.round if self.state and self._enough() else step.round)
         seconds = stopwatch()
         self._spent = Spent()
         fresh: dict[str, Memory] = {}
@@ -89,7 +139,7 @@ class Engine:
     def _deliver(self, step: Step, fresh: dict[str, Memory]) -> Iterator[Update]:
         """The updates that a step combines, in silo order, each made when it is asked for."""
         for silo, source in step.updates.items():
-            producer = self.plan.by_id[source.partition(":")[0]]
+            producer = self.leg.plan.by_id[source.partition(":")[0]]
             inputs: dict[str, object] = {
                 "data": self.folders[silo],
                 "state": self.state,
@@ -107,20 +157,20 @@ class Engine:
 
     def _attempt(self, step: Step, inputs: dict[str, object]) -> dict[str, object] | None:
         """A silo's step, tried again as often as the job says; None if the silo is left out."""
-        for left in range(self.job.retries, -1, -1):
+        for left in range(self.leg.job.retries, -1, -1):
             try:
                 return self._run(step, inputs)
             except StepFailed as failure:
                 self.emit(failed(failure))
                 if left:
                     continue
-                if self.job.min_silos is None:
+                if self.leg.job.min_silos is None:
                     raise
                 self.emit(left_out(step.party, step.round, failure.message))
         return None
 
     def _run(self, step: Step, inputs: dict[str, object]) -> dict[str, object]:
-        self.check()
+        self._enter(step.round)
         seconds, others, told = stopwatch(), self._spent, Spent()
 
         def hear(event: Event) -> None:
@@ -131,7 +181,7 @@ class Engine:
                 self.emit(event)
 
         try:
-            return dict(self.runner(step, inputs, hear, self.check))
+            return dict(self._run_here(step, inputs, hear, self.check))
         finally:  # what has said nothing of itself ran here, and so did the steps that it waited for
             own = seconds() - (self._spent.total - others.total)
             self._spent += told if told.total else Spent(compute=own)

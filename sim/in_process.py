@@ -1,9 +1,6 @@
 """InProcess: a whole federation simulated in the notebook's own process."""
 
 import platform
-import re
-import secrets
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +10,15 @@ import torch
 
 from fl_kit.approvals import brought
 from fl_kit.bundle import bundle_digest
+from fl_kit.errors import StoreError
 from fl_kit.execute import Inputs, Outputs, run_step
 from fl_kit.job import Job
-from fl_kit.plan import Plan, Step
+from fl_kit.legs import Leg, first_leg
+from fl_kit.plan import Step
 from fl_kit.protocols import Emit
 from fl_kit.readable import as_code
 from fl_kit.retention import Keep, checked
+from fl_kit.run_ids import new_id
 from fl_kit.silo import Federation
 from fl_kit.store import KEEP_KEY, FolderStore, MemoryStore, Store
 from fl_kit.workbench import Load, Workbench, load
@@ -64,8 +64,8 @@ class InProcess:
     def __repr__(self) -> str:
         return as_code(self)
 
-    def start(self, job: Job, federation: Federation) -> SimulatedRun:
-        """Start a run and give it at once.
+    def start(self, job: Job, federation: Federation, *, paused: bool = False) -> SimulatedRun:
+        """Start a run and give it at once; a paused one rests before its first step.
 
         Raises FederationError if a silo's folder is missing or empty, or faults are given to a silo that there is
         not; StoreError if the run folder cannot be made.
@@ -75,7 +75,7 @@ class InProcess:
         if self.load is load:
             federation.check()
         disturbance = Disturbance.given(self.faults, federation)
-        bench = self._bench(job, plan, disturbance.load(self.load, federation))
+        bench = Workbench(job.task, seed=job.seed, device=job.device, load=disturbance.load(self.load, federation))
         run_id = new_id(job.task.name)
         store: Store = MemoryStore(keep=self.keep or "last")
         if self.folder is not None:
@@ -85,33 +85,49 @@ class InProcess:
                 KEEP_KEY: self.keep or "all",
             }
             store = FolderStore.create(Path(self.folder) / run_id, job, plan, federation, found)
-        return self._run(run_id, job, plan, federation, store, bench, self.threads, disturbance).start()
+        legs = [first_leg(job, plan, federation)]
+        return self._run(run_id, legs, federation, store, bench, self.threads, disturbance).start(paused=paused)
 
-    def resume(self, run_id: str) -> SimulatedRun:
+    def resume(self, run_id: str, *, paused: bool = False) -> SimulatedRun:
         """Go on with an unfinished run from its last whole round; the bits are those of an undisturbed run.
 
         Everything is read from the run folder, the task's source too; the faults and `keep` are, unless they are given
         again. A run that has ended is given as it is.
         Raises RunNotFound for an unknown id, StoreError for a damaged folder.
         """
-        store = FolderStore.open(Path(self.folder or "runs"), run_id)
-        job, federation = store.job(), store.federation()
+        store = FolderStore.open(self._runs, run_id)
+        legs, federation = store.legs(), store.federation()
+        job = legs[-1].job
         found = store.environment()
         store.keep = self.keep or store.keep
         threads = int(found.get("threads", self.threads))
         disturbance = (
             Disturbance.given(self.faults, federation) if self.faults else Disturbance.restored(found.get(FAULTS, {}))
         )
-        plan = store.plan()
-        bench = self._bench(job, plan, disturbance.load(self.load, federation))
+        bench = Workbench(job.task, seed=job.seed, device=job.device, load=disturbance.load(self.load, federation))
         federation = federation.check() if self.load is load else federation
-        return self._run(run_id, job, plan, federation, store, bench, threads, disturbance).start(resumed=True)
+        run = self._run(run_id, legs, federation, store, bench, threads, disturbance)
+        return run.start(resumed=True, paused=paused)
+
+    def undo(self, run_id: str, to_round: int) -> SimulatedRun:
+        """A new run that goes on from an earlier round of another one; it rests at first, so that it can be changed.
+
+        Raises RunNotFound for an unknown id, StoreError for a round that was not kept.
+        """
+        if self.folder is None:
+            raise StoreError(f"run {run_id} is kept in memory only: give InProcess a folder, to go back to a round")
+        store = FolderStore.open(self._runs, run_id)
+        branch = store.branch(self._runs / new_id(store.job().task.name), to_round)
+        return self.resume(branch, paused=True)
+
+    @property
+    def _runs(self) -> Path:
+        return Path(self.folder or "runs")
 
     def _run(
         self,
         run_id: str,
-        job: Job,
-        plan: Plan,
+        legs: list[Leg],
         federation: Federation,
         store: Store,
         bench: Workbench,
@@ -119,26 +135,27 @@ class InProcess:
         disturbance: Disturbance,
     ) -> SimulatedRun:
         approvals = brought(self.approvals, store.folder if isinstance(store, FolderStore) else None)
-        runner, kept = guarded(self.runner(job, bench), job, plan, approvals), kept_updates(store)
-        if self.keep_updates:
-            runner = keeping(runner, kept)
-        struck, events = in_this_process(runner, bench, job), store.events.read()
-        runner = disturbance.striking(runner, job=job, plan=plan, bench=bench, events=events, struck=struck)
+        kept = kept_updates(store)
+
+        def runner(leg: Leg) -> Runner:
+            # a run that is kept in memory only writes nothing, so that its updates name no bundle
+            bench.bundle = "" if self.folder is None else bundle_digest(leg.job, leg.plan)
+            own = guarded(self.runner(leg.job, bench), leg.job, leg.plan, approvals)
+            own = keeping(own, kept) if self.keep_updates else own
+            struck, events = in_this_process(own, bench, leg.job), store.events.read()
+            own = disturbance.striking(own, job=leg.job, plan=leg.plan, bench=bench, events=events, struck=struck)
+            return disturbance.runner(own, leg.plan, leg.job.seed, kept if self.keep_updates else None)
+
         return SimulatedRun(
             run_id=run_id,
-            job=job,
-            plan=plan,
+            legs=legs,
             federation=federation,
             store=store,
-            runner=disturbance.runner(runner, plan, job.seed, kept if self.keep_updates else None),
+            runner=runner,
             threads=threads,
             kept=kept,
+            undo=self.undo,
         )
-
-    def _bench(self, job: Job, plan: Plan, load: Load) -> Workbench:
-        # a run that is kept in memory only writes nothing, so that its updates name no bundle
-        bundle = "" if self.folder is None else bundle_digest(job, plan)
-        return Workbench(job.task, seed=job.seed, device=job.device, load=load, bundle=bundle)
 
     def runner(self, job: Job, bench: Workbench) -> Runner:
         """How its steps run; a subclass may watch or disturb them."""
@@ -157,12 +174,6 @@ def on_bench(job: Job, bench: Workbench) -> Runner:
 def kept_updates(store: Store) -> KeptUpdates:
     """Where a run with that store keeps updates."""
     return KeptInFolder(store.folder) if isinstance(store, FolderStore) else KeptInMemory()
-
-
-def new_id(task: str) -> str:
-    """A run id that sorts by time and never repeats: `20261124-071502-heart-3f9a1c07b2`."""
-    readable = re.sub(r"[^A-Za-z0-9-]+", "-", task)[:32].strip("-") or "run"
-    return f"{time.strftime('%Y%m%d-%H%M%S')}-{readable}-{secrets.token_hex(5)}"
 
 
 def environment(threads: int, device: torch.device) -> dict[str, Any]:

@@ -20,10 +20,12 @@ from fl_kit.errors import BundleError, FlKitError, MessageError, QuorumLost, Ste
 from fl_kit.events import SILO_LEFT_OUT, STEP_FAILED, Event, EventLog
 from fl_kit.execute import Inputs, Outputs
 from fl_kit.job import Job
+from fl_kit.legs import Leg, first_leg, part_of
 from fl_kit.messages import Memory, Message, State, Update, read, write
 from fl_kit.plan import ORCHESTRATOR, Plan, Step, step_folder
 from fl_kit.protocols import Emit
 from fl_kit.retention import Keep, checked
+from fl_kit.run_ids import new_id
 from fl_kit.silo import Federation
 from fl_kit.spent import Meter, timed
 from fl_kit.store import KEEP_KEY, STEPS, FolderStore
@@ -32,7 +34,7 @@ from sim.engine import Runner
 from sim.faults import in_step
 from sim.faults.disturbance import Disturbance, Given
 from sim.faults.in_step import Words
-from sim.in_process import FAULTS, environment, new_id
+from sim.in_process import FAULTS, environment
 from sim.kept_updates import KeptInFolder
 from sim.run import SimulatedRun
 
@@ -72,63 +74,70 @@ class Processes:
         if self.keep is not None:
             checked(self.keep, "Processes")
 
-    def start(self, job: Job, federation: Federation) -> SimulatedRun:
+    def start(self, job: Job, federation: Federation, *, paused: bool = False) -> SimulatedRun:
         """Start a run and give it at once; raises as InProcess.start does."""
         plan = job.plan(federation)
         brought(self.approvals, None)  # what is wrong with them is said before there is a run folder
         federation.check()
         disturbance = Disturbance.given(self.faults, federation).faults_only("Processes")
         run_id = new_id(job.task.name)
-        place = Path(self.folder).resolve() / run_id
+        place = self._runs / run_id
         own = {FAULTS: disturbance.recorded(), KEEP_KEY: self.keep or "all"}
         found = {**environment(self.threads, choose_device(job.device)), **own}
         store = FolderStore.create(place, job, plan, federation, found)
-        bundle = write_bundle(job, plan, place / "bundle")
-        return self._run(run_id, job, plan, federation, store, bundle, disturbance).start()
+        write_bundle(job, plan, place / "bundle")
+        legs = [first_leg(job, plan, federation)]
+        return self._run(run_id, legs, federation, store, disturbance).start(paused=paused)
 
-    def resume(self, run_id: str) -> SimulatedRun:
+    def resume(self, run_id: str, *, paused: bool = False) -> SimulatedRun:
         """Go on with an unfinished run from its last whole round; raises as InProcess.resume does."""
-        store = FolderStore.open(Path(self.folder).resolve(), run_id)
+        store = FolderStore.open(self._runs, run_id)
         store.keep = self.keep or store.keep
-        job, plan, federation = store.job(), store.plan(), store.federation().check()
-        bundle = sound_bundle(job, plan, store.folder / "bundle")
+        federation = store.federation().check()
         disturbance = Disturbance.restored(store.environment().get(FAULTS, {}))
         if self.faults:
             disturbance = Disturbance.given(self.faults, federation).faults_only("Processes")
-        return self._run(run_id, job, plan, federation, store, bundle, disturbance).start(resumed=True)
+        run = self._run(run_id, store.legs(), federation, store, disturbance)
+        return run.start(resumed=True, paused=paused)
+
+    def undo(self, run_id: str, to_round: int) -> SimulatedRun:
+        """A new run that goes on from an earlier round of another one; as InProcess.undo does."""
+        store = FolderStore.open(self._runs, run_id)
+        return self.resume(store.branch(self._runs / new_id(store.job().task.name), to_round), paused=True)
+
+    @property
+    def _runs(self) -> Path:
+        return Path(self.folder).resolve()
 
     def _run(
-        self,
-        run_id: str,
-        job: Job,
-        plan: Plan,
-        federation: Federation,
-        store: FolderStore,
-        bundle: Bundle,
-        disturbance: Disturbance,
+        self, run_id: str, legs: list[Leg], federation: Federation, store: FolderStore, disturbance: Disturbance
     ) -> SimulatedRun:
         brought(self.approvals, store.folder)
-        process = StepProcess(
-            bundle=bundle,
-            plan=plan,
-            work=store.folder / STEPS,
-            threads=self.threads,
-            limit=None if job.patience is None else job.patience + self.margin,
-        )
-        runner: Runner = process
-        if disturbance.faults():
+
+        def runner(leg: Leg) -> Runner:
+            job, plan = leg.job, leg.plan
+            process = StepProcess(
+                bundle=sound_bundle(job, plan, store.folder / part_of(legs.index(leg)) / "bundle"),
+                plan=plan,
+                work=store.folder / STEPS,
+                threads=self.threads,
+                limit=None if job.patience is None else job.patience + self.margin,
+            )
+            if not disturbance.faults():
+                return process
             bench = Workbench(job.task, seed=job.seed, device="cpu", bundle=bundle_digest(job, plan))
             struck, events = partial(StepProcess.on_a_faulty_machine, process), store.events.read()
-            runner = disturbance.striking(process, job=job, plan=plan, bench=bench, events=events, struck=struck)
+            return disturbance.striking(process, job=job, plan=plan, bench=bench, events=events, struck=struck)
+
         return SimulatedRun(
             run_id=run_id,
-            job=job,
-            plan=plan,
+            legs=legs,
             federation=federation,
             store=store,
             runner=runner,
             threads=self.threads,
             kept=KeptInFolder(store.folder),
+            undo=self.undo,
         )
 
 

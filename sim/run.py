@@ -3,14 +3,15 @@
 import atexit
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
-from fl_kit.audit import RESUMED, SUBMITTED, record_run_event
+from fl_kit.audit import CHANGED, RESUMED, SUBMITTED, record_run_event
 from fl_kit.bundle import bundle_digest
 from fl_kit.errors import FlKitError, Stopped
 from fl_kit.events import (
+    RUN_CHANGED,
     RUN_COMPLETED,
     RUN_FAILED,
     RUN_RESUMED,
@@ -19,9 +20,9 @@ from fl_kit.events import (
     Event,
     now,
 )
-from fl_kit.job import Job
+from fl_kit.legs import Leg, keep
 from fl_kit.messages import Memory, State, Update
-from fl_kit.plan import ORCHESTRATOR, Plan, step_id
+from fl_kit.plan import ORCHESTRATOR, step_id
 from fl_kit.run_handle import RunHandle, unexpected
 from fl_kit.silo import Federation
 from fl_kit.store import FolderStore, Store
@@ -47,31 +48,33 @@ class SimulatedRun(RunHandle):
         self,
         *,
         run_id: str,
-        job: Job,
-        plan: Plan,
+        legs: list[Leg],
         federation: Federation,
         store: Store,
-        runner: Runner,
+        runner: Callable[[Leg], Runner],
         threads: int,
         kept: KeptUpdates,
+        undo: "Callable[[str, int], SimulatedRun]",
     ) -> None:
-        super().__init__(run_id=run_id, job=job, plan=plan, federation=federation)
+        super().__init__(run_id=run_id, legs=legs, federation=federation)
         self.folder = store.folder if isinstance(store, FolderStore) else None
         self._store = store
         self._threads = threads
         self._kept = kept
+        self._undo = undo
         self._engine = Engine(
-            job=job,
-            plan=plan,
+            legs=legs,
             federation=federation,
             store=store,
             runner=runner,
             emit=store.events.append,
             check=self._check,
+            gate=self._gate,
+            rests=self._rests,
+            goes_on=self._goes_on,
         )
-        self._thread = threading.Thread(target=self._work, name=f"fl-kit run {run_id}", daemon=True)
 
-    def start(self, *, resumed: bool = False) -> "SimulatedRun":
+    def start(self, *, resumed: bool = False, paused: bool = False) -> "SimulatedRun":
         """Start computing, unless the run was completed before; gives itself at once.
 
         Raises RunLocked if another kernel goes on with it.
@@ -81,7 +84,7 @@ class SimulatedRun(RunHandle):
         if self._completed:  # if only just now, by the kernel that held it
             self._store.release()
             self._status = "completed"
-            self._ended.set()
+            self._has_ended()
             return self
         if self.folder is not None:
             event = RESUMED if resumed else SUBMITTED
@@ -91,10 +94,18 @@ class SimulatedRun(RunHandle):
             except FlKitError:
                 self._store.release()
                 raise
-        self._tell(RUN_RESUMED if resumed else RUN_STARTED, self.job.announcement(self.federation))
-        _running.add(self)
-        self._thread.start()
+        if paused:
+            self._gate.pause()
+        self._tell(RUN_RESUMED if resumed else RUN_STARTED, self._announcement())
+        self._begin()
         return self
+
+    def undo(self, to_round: int) -> "SimulatedRun":
+        """A new run that goes on from an earlier round of this one, which stays as it is; it rests at first.
+
+        Changes that held only for later rounds are undone too. Raises StoreError for a round that was not kept.
+        """
+        return self._undo(self.id, to_round)
 
     @property
     def _completed(self) -> bool:
@@ -112,6 +123,7 @@ class SimulatedRun(RunHandle):
     def stop(self) -> None:
         """Ask the run to stop at its next batch; completed rounds stay usable, and it can be resumed."""
         self._stop.set()
+        self._gate.leave()
 
     def state(self, round: int = -1) -> State:
         """The state after a round; −1 is the last one. Raises StoreError if it was not kept."""
@@ -147,6 +159,32 @@ class SimulatedRun(RunHandle):
         if self._stop.is_set():
             raise Stopped(f"run {self.id} was stopped after round {self.rounds_done}")
 
+    def _begin(self) -> None:
+        _running.add(self)
+        threading.Thread(target=self._work, name=f"fl-kit run {self.id}", daemon=True).start()
+
+    def _hold(self) -> None:
+        self._store.hold()
+
+    def _keep_leg(self, number: int, leg: Leg) -> None:
+        still = self._is_still()
+        if still:
+            self._ended.wait()
+            self._store.hold()
+        try:
+            self._write_leg(number, leg)
+        finally:
+            if still:
+                self._store.release()
+
+    def _write_leg(self, number: int, leg: Leg) -> None:
+        if self.folder is not None:
+            keep(self.folder, number, leg)
+            digest = bundle_digest(leg.job, leg.plan)
+            record_run_event(self.folder, CHANGED, digest=digest, silos=leg.silos)
+        self._tell(RUN_CHANGED, leg.announcement(self.federation))
+        self._store.events.flush()
+
     def _work(self) -> None:
         before = torch.get_num_threads()
         torch.set_num_threads(self._threads)
@@ -162,7 +200,7 @@ class SimulatedRun(RunHandle):
         finally:
             torch.set_num_threads(before)
             self._store.release()
-            self._ended.set()
+            self._has_ended()
 
     def _end(self, status: str, event: str, value: str | None) -> None:
         self._tell(event, value)
@@ -174,7 +212,7 @@ class SimulatedRun(RunHandle):
         self._status = status
 
     def _tell(self, name: str, value: dict[str, object] | str | None) -> None:
-        round = self._store.last_round() or 0
+        round = self.rounds_done
         self._store.events.append(Event(time=now(), round=round, party=ORCHESTRATOR, name=name, value=value))
 
 

@@ -28,6 +28,11 @@ class Saver:
         self._raise()
         self._waiting.put((state, memories, seconds))
 
+    def settle(self) -> None:
+        """Wait until what was handed over is kept; raises what went wrong."""
+        self._waiting.join()
+        self._raise()
+
     def close(self) -> None:
         """Wait until every round is kept; raises what went wrong."""
         self._waiting.put(None)
@@ -37,13 +42,14 @@ class Saver:
     def _work(self) -> None:
         while (item := self._waiting.get()) is not None:
             state, memories, seconds = item
-            if self._error is not None:
-                continue
             try:
-                self._store.save(state, memories)
-                self._saved(state.round, seconds)
+                if self._error is None:
+                    self._store.save(state, memories)
+                    self._saved(state.round, seconds)
             except Exception as error:  # noqa: BLE001 - handed to the run's own thread by _raise
                 self._error = error
+            finally:
+                self._waiting.task_done()
             del state, memories, item
 
     def _raise(self) -> None:

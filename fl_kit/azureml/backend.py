@@ -1,10 +1,7 @@
 """AzureML: the same job, on real silos."""
 
 import platform
-import re
-import secrets
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
@@ -25,6 +22,7 @@ from fl_kit.errors import IncompatibleError, RunNotFound
 from fl_kit.job import Job
 from fl_kit.plan import Plan
 from fl_kit.readable import brief, call, changed
+from fl_kit.run_ids import new_id
 from fl_kit.silo import Federation
 from fl_kit.store import FolderStore
 
@@ -69,8 +67,8 @@ class AzureML:
         settings = {name: brief(value) for name, value in changed(self).items() if name != "client"}
         return call("AzureML", {"workspace": repr(self.client.workspace_name), **settings})
 
-    def start(self, job: Job, federation: Federation) -> AzureMLRun:
-        """Submit a run and give it when the workspace has it.
+    def start(self, job: Job, federation: Federation, *, paused: bool = False) -> AzureMLRun:
+        """Submit a run and give it when the workspace has it; of a paused one nothing is submitted yet.
 
         Raises FederationError with every fault that shows without asking the workspace: a party without a place, a
         place of two parties, a path that leads where its party must not read or write. `check` finds more.
@@ -83,8 +81,9 @@ class AzureML:
         submissions = self._submissions(run_id, store)
         with keeping_only_what_was_sent(submissions):
             brought(self.approvals, store.folder)
-            submissions.submit(0)
-        return AzureMLRun(submissions).watch()
+            if not paused:
+                submissions.submit(0)
+        return AzureMLRun(submissions).watch(paused=paused)
 
     def attach(self, run_id: str) -> AzureMLRun:
         """The run of that id, whether it goes on or has ended: from another kernel, the same events.
@@ -170,9 +169,3 @@ def refuse_faults(plan: Plan, federation: Federation) -> None:
     places = [*missing_places(federation), *shared_places(federation), *chosen_by_the_sender(federation)]
     for found in (places, map(of_breach, breaches(plan, federation))):
         Check(findings=together(found)).require()
-
-
-def new_id(task: str) -> str:
-    """A run id that sorts by time and never repeats: `20261124-071502-heart-3f9a1c07b2`."""
-    readable = re.sub(r"[^A-Za-z0-9-]+", "-", task)[:32].strip("-") or "run"
-    return f"{time.strftime('%Y%m%d-%H%M%S')}-{readable}-{secrets.token_hex(5)}"

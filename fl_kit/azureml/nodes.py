@@ -28,6 +28,7 @@ class Terms:
     threads   of torch, in each step
     approvals  the name of the file of approvals beside the bundle, or empty. It says what the file holds: what is
                registered in the workspace under an equal name is never looked at again
+    origins   the runs that this one branched off, the nearest first: their silos' memories are its own, too
     """
 
     job: Job
@@ -37,6 +38,7 @@ class Terms:
     limit: int | None
     threads: int
     approvals: str = ""
+    origins: tuple[str, ...] = ()
 
     @property
     def quorum(self) -> bool:
@@ -45,9 +47,10 @@ class Terms:
 
     @property
     def memory_may_lack(self) -> bool:
-        """Whether a silo may have kept nothing in a round for which the plan says that it did."""
+        """Whether a silo may have kept nothing in this run for a round of which the plan says that it did."""
         drawn = self.job.fraction is not None or self.job.per_round is not None
-        return self.quorum or (drawn and self.job.stop is not None)  # stopped before the silo's first round
+        early = drawn and self.job.stop is not None  # stopped before the silo's first round
+        return self.quorum or early or bool(self.origins)
 
     def party(self, name: str) -> Party:
         """The silo of that name, or the orchestrator."""
@@ -102,8 +105,9 @@ def command(phase: Phase, step: Step, terms: Terms) -> str:
         if name == "data":
             words.append('--data "${{inputs.data}}"')
         elif name == "memory":
-            below = "/fl/${{inputs.run}}/${{inputs.party}}/memory" if terms.memory_may_lack else ""
-            words.append(f'--memories "${{{{inputs.memories}}}}{below}"')
+            runs = ("${{inputs.run}}", *terms.origins) if terms.memory_may_lack else ()
+            below = [f"/fl/{run}/${{{{inputs.party}}}}/memory" for run in runs]
+            words += [f'--memories "${{{{inputs.memories}}}}{path}"' for path in below or [""]]
         else:
             word = f'--input "{name}=${{{{inputs.{ident}}}}}"'
             words.append(f"$[[{word}]]" if may_lack(name, terms) else word)

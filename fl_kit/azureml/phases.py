@@ -33,6 +33,11 @@ class Phase:
         """What it is about: the orchestrator's step."""
         return self.steps[-1].op
 
+    @property
+    def makes_state(self) -> bool:
+        """Whether it ends with a state, as rounds do; the last report does not."""
+        return "state" in self.steps[-1].outputs
+
     @cached_property
     def nodes(self) -> dict[str, str]:
         """Step id → the name of its node: `fit_cleveland`, `aggregate`."""

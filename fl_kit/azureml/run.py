@@ -2,10 +2,10 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from fl_kit.azureml.blame import Losses, error_of, failure_of, identity
 from fl_kit.azureml.phases import Phase
@@ -16,6 +16,7 @@ from fl_kit.errors import FlKitError, StoreError, TrackingError
 from fl_kit.events import (
     NOTE,
     ROUND_COMPLETED,
+    RUN_CHANGED,
     RUN_COMPLETED,
     RUN_FAILED,
     RUN_RESUMED,
@@ -26,10 +27,12 @@ from fl_kit.events import (
     Event,
     now,
 )
+from fl_kit.legs import Leg, keep
 from fl_kit.messages import State, complete, read
 from fl_kit.plan import ORCHESTRATOR, round_name
 from fl_kit.reporting import ABSENT, crowded
 from fl_kit.run_handle import RunHandle, unexpected
+from fl_kit.run_ids import new_id
 
 Answer = TypeVar("Answer")
 
@@ -49,23 +52,53 @@ class AzureMLRun(RunHandle):
     """
 
     def __init__(self, submissions: Submissions) -> None:
-        super().__init__(
-            run_id=submissions.run_id, job=submissions.job, plan=submissions.plan, federation=submissions.federation
-        )
+        super().__init__(run_id=submissions.run_id, legs=submissions.legs, federation=submissions.federation)
         self.folder = submissions.store.folder
         self._submissions = submissions
-        self._events: list[Event] = []
+        self._events: list[Event] = submissions.store.events.read()  # of the run that this one branched off, if any
+        self._last_feed: Feed | None = None
+        self._told_legs = len(submissions.legs) if submissions.origin is not None else 1
         self._losses = Losses(self.job)
         self._server = submissions.workspace.tracking()
 
-    def watch(self, *, resume: bool = False) -> "AzureMLRun":
+    def watch(self, *, resume: bool = False, paused: bool = False) -> "AzureMLRun":
         """Begin to follow the pipelines in a thread; gives itself at once.
 
         resume  submit what is left, if the last pipeline ended before its time
+        paused  submit nothing before somebody says so
         """
-        self._thread = threading.Thread(target=self._work, args=(resume,), name=f"fl-kit run {self.id}", daemon=True)
-        self._thread.start()
+        made = self._submissions.made
+        if made:
+            self._gate.round = self._phases(made[-1])[-1].round
+        elif self._submissions.origin is not None:
+            self._gate.round = self._submissions.origin.round
+        if paused:
+            self._gate.pause()
+        self._start(0, resume)
         return self
+
+    def change(self, **changes: Any) -> Self:
+        self._refuse_if_all_is_submitted("changed", changes)
+        return super().change(**changes)
+
+    def pause(self) -> None:
+        self._refuse_if_all_is_submitted("paused", {})
+        super().pause()
+
+    def undo(self, to_round: int) -> "AzureMLRun":
+        """A new run that goes on from an earlier round of this one, which stays as it is; it rests at first.
+
+        Nothing is copied: what this run made up to that round is read where it lies. Raises StoreError for a round
+        that is not done.
+        """
+        done = [i for i, e in enumerate(self.events()) if (e.name, e.round) == (ROUND_COMPLETED, to_round)]
+        if not done:
+            raise StoreError(f"run {self.id} has no round {to_round} to go back to; {self.rounds_done} rounds are done")
+        store = self._submissions.store
+        new = new_id(self.job.task.name)
+        branch = store.begun_anew(self.folder.parent / new, to_round, self.events()[: done[-1] + 1])
+        submissions = Submissions(self._submissions.workspace, new, branch, self._submissions.experiment)
+        return AzureMLRun(submissions).watch(paused=True)
 
     @property
     def rounds_done(self) -> int:
@@ -85,7 +118,9 @@ class AzureMLRun(RunHandle):
         """Cancel the pipeline; rounds that are done stay usable, and `AzureML.resume` goes on from them."""
         if not self._ended.is_set():
             self._stop.set()
-            self._submissions.workspace.cancel(self._submissions.made[-1].job)
+            if self._submissions.made and not self._gate.resting:
+                self._submissions.workspace.cancel(self._submissions.made[-1].job)
+            self._gate.leave()
 
     def state(self, round: int = -1) -> State:
         """The state after a round, brought here once; −1 is the last one.
@@ -103,8 +138,8 @@ class AzureMLRun(RunHandle):
 
         Raises FlKitError if there is no such step, or it has not begun.
         """
-        phases = self._submissions.phases
-        texts = [text for i in range(len(phases)) if phases[i].round == round for text in self._log(i, party)]
+        found = [phase for phase in self._submissions.phases if phase.round == round]
+        texts = [text for phase in found for text in self._log(phase, party)]
         if not texts:
             raise FlKitError(f"{party} has no log of round {round}: it has no step there, or has not begun it")
         return "\n".join(texts)
@@ -129,12 +164,11 @@ class AzureMLRun(RunHandle):
         done = f"{self.rounds_done} of {self.plan.rounds} rounds are done"
         raise StoreError(f"run {self.id} has no state of round {round} in its datastore: {done}")
 
-    def _log(self, index: int, party: str) -> Iterator[str]:
+    def _log(self, phase: Phase, party: str) -> Iterator[str]:
         """What a party's steps of a phase have said, in the newest submission that has them."""
-        phase = self._submissions.phases[index]
         nodes = {phase.nodes[step.id] for step in phase.steps if step.party == party}
         workspace = self._submissions.workspace
-        made = next((m for m in reversed(self._submissions.made) if m.first <= index < m.last), None)
+        made = next((m for m in reversed(self._submissions.made) if phase.name in map(name_of, self._phases(m))), None)
         if made is None or not nodes:
             return
         for group in workspace.children(made.job):
@@ -142,28 +176,36 @@ class AzureMLRun(RunHandle):
                 steps = [child for child in workspace.children(group.name) if child.display_name in nodes]
                 yield from (workspace.log(step.name) for step in steps)
 
-    def _work(self, resume: bool) -> None:
-        """Follow every submission, and submit what is left to submit."""
+    def _begin(self) -> None:
+        """Go on after the end of the last pipeline."""
+        self._start(len(self._submissions.made), resume=True)
+
+    def _start(self, position: int, resume: bool) -> None:
+        work = partial(self._work, position, resume)
+        threading.Thread(target=work, name=f"fl-kit run {self.id}", daemon=True).start()
+
+    def _work(self, position: int, resume: bool) -> None:
+        """Follow every submission from a position on, and submit what is left to submit."""
+        made = self._submissions.made
+        failed: list[Verdict] = []
+        before = len(self._events)
         try:
-            position = 0
-            while True:
-                submission, before = self._submissions.made[position], len(self._events)
-                feed = self._follow(submission)
+            if position == len(made) and self._submit_rest(self._last_feed, resume):
+                resume = False
+            while position < len(made):
+                submission, before = made[position], len(self._events)
+                feed = self._last_feed = self._follow(submission)
                 failed = self._verdicts(feed, submission, before) if feed.any_failed else []
                 again = self._lost(feed, failed, before)
                 position += 1
-                if position == len(self._submissions.made) and not self._submit_rest(feed, resume or bool(again)):
+                if position == len(made) and not self._submit_rest(feed, resume or bool(again)):
                     break
                 if again:
-                    self._tell(NOTE, feed.end_time, self._losses.note(again, self._next(feed).round))
+                    self._tell_at(NOTE, feed.end_time, self._losses.note(again, self._next(feed).round))
                 elif feed.ended != "completed":
-                    self._tell(LIFECYCLE[feed.ended], feed.end_time)
+                    self._tell_at(LIFECYCLE[feed.ended], feed.end_time)
                 resume = False
-            if feed.ended == "failed":
-                event = failure_of(self._events[before:], failed)
-                phase = self._next(feed)
-                self._error = error_of(event, phase.steps[-1], self._losses.cure(event, failed, self.id, phase.round))
-            self._end(feed.ended, feed.end_time)
+            self._came_to_an_end(self._last_feed, failed, before)
         except BaseException as error:  # noqa: BLE001 - raised again in whoever waits for the run
             self._error = (
                 error
@@ -172,28 +214,79 @@ class AzureMLRun(RunHandle):
             )
             self._end("failed", now())
         finally:
-            self._ended.set()
+            self._has_ended()
 
-    def _submit_rest(self, feed: Feed, resume: bool) -> bool:
-        """Submit what follows a pipeline that has ended; False if nothing is to follow."""
-        first = self._submissions.after(feed.done, feed.early)
-        if first == len(self._submissions.phases) or self._stop.is_set() or not (feed.ended == "completed" or resume):
+    def _came_to_an_end(self, feed: Feed | None, failed: list[Verdict], before: int) -> None:
+        if feed is None or (feed.ended == "completed" and self._stop.is_set() and not self._gate.finished):
+            self._end("stopped", now())
+            return
+        if feed.ended == "failed":
+            event = failure_of(self._events[before:], failed)
+            phase = self._next(feed)
+            self._error = error_of(event, phase.steps[-1], self._losses.cure(event, failed, self.id, phase.round))
+        self._end(feed.ended, feed.end_time)
+
+    def _submit_rest(self, feed: Feed | None, resume: bool) -> bool:
+        """Submit what follows a pipeline that has ended, once the gate is open; False if nothing is to follow."""
+        submissions = self._submissions
+        if feed is not None and not (feed.ended == "completed" or resume):
             return False
-        made = self._submissions.submit(first, resumed=feed.ended != "completed")
-        if self._stop.is_set():  # asked while the workspace was taking it
-            self._submissions.workspace.cancel(made.job)
-        return True
+        while not self._stop.is_set():
+            with self._gate.lock:
+                first = self._following(feed)
+                if first == len(submissions.phases):
+                    self._gate.finished = True
+                    return False
+                leg, round = len(self._legs), submissions.phases[first].round
+            if self._gate.enter(round, self._rests):
+                self._goes_on()
+            with self._gate.lock:
+                if leg != len(self._legs) or self._stop.is_set():  # changed while the run rested: look again
+                    continue
+                last = submissions.last_after(first, self._gate.until)
+                self._gate.round = submissions.phases[last - 1].round
+            made = submissions.submit(first, last, resumed=feed is not None and feed.ended != "completed")
+            if self._stop.is_set():  # asked while the workspace was taking it
+                submissions.workspace.cancel(made.job)
+            return True
+        return False
+
+    def _following(self, feed: Feed | None) -> int:
+        """The phase that follows what is done; the changes that hold from there on are told."""
+        if feed is None:
+            return self._submissions.first
+        first = self._submissions.after(feed.done, feed.early)
+        if self._submissions.made[-1].leg < len(self._legs) - 1:
+            self._submissions.early = None
+        return first
+
+    def _keep_leg(self, number: int, leg: Leg) -> None:
+        keep(self.folder, number, leg)
+        self._tell(RUN_CHANGED, leg.announcement(self.federation))
+        self._told_legs = number + 1
+
+    def _tell_legs(self, submission: Submission) -> None:
+        """The changes before a submission, for a kernel that attached later."""
+        for leg in self._legs[self._told_legs : submission.leg + 1]:
+            self._tell_at(RUN_CHANGED, submission.time, leg.announcement(self.federation))
+        self._told_legs = max(self._told_legs, submission.leg + 1)
+
+    def _refuse_if_all_is_submitted(self, what: str, changes: Mapping[str, Any]) -> None:
+        if not self._is_still() and self._gate.round >= self.job.rounds and "rounds" not in changes:
+            raise FlKitError(
+                f"run {self.id} cannot be {what}: all its rounds are submitted. stop() it, which keeps the rounds that "
+                "are done, or have rounds submitted one by one: AzureML(client, rounds_per_pipeline=1)"
+            )
 
     def _follow(self, submission: Submission) -> Feed:
         """Tell the events of a pipeline until it ends."""
+        self._tell_legs(submission)
+        self._losses.job = job = self._legs[submission.leg].job
         if submission.number == 1 or submission.resumed:
-            self._tell(
-                RUN_STARTED if submission.number == 1 else RUN_RESUMED,
-                submission.time,
-                self.job.announcement(self.federation),
-            )
-        series = crowded(self.job, len(self.plan.silos))
-        phases = self._submissions.phases
+            name = RUN_STARTED if submission.number == 1 else RUN_RESUMED
+            self._tell_at(name, submission.time, job.announcement(self.federation))
+        series = crowded(job, len(self._legs[submission.leg].plan.silos))
+        phases = self._submissions.phases_of(submission.leg)
         feed = Feed(
             self._server,
             submission.job,
@@ -213,7 +306,9 @@ class AzureMLRun(RunHandle):
                 self._pause(patience)
         if lost := feed.silent_rounds():
             which = ", ".join(map(str, lost))
-            self._tell(NOTE, feed.end_time, f"figures are missing: the steps of round {which} could not reach MLflow")
+            self._tell_at(
+                NOTE, feed.end_time, f"figures are missing: the steps of round {which} could not reach MLflow"
+            )
         return feed
 
     def _asked(self, ask: Callable[[], Answer], patience: Patience) -> Answer:
@@ -223,7 +318,7 @@ class AzureMLRun(RunHandle):
                 return ask()
             except passing_errors() as error:
                 if problem := patience.failed(error):
-                    self._tell(NOTE, now(), problem)
+                    self._tell(NOTE, problem)
             self._pause(patience)
 
     def _pause(self, patience: Patience) -> None:
@@ -270,7 +365,7 @@ class AzureMLRun(RunHandle):
         try:
             return self._asked(ask, Patience())
         except passing_errors() as error:
-            self._tell(NOTE, now(), f"the workspace does not say why a step failed: {error}")
+            self._tell(NOTE, f"the workspace does not say why a step failed: {error}")
             return []
 
     def _lost(self, feed: Feed, failed: Sequence[Verdict], before: int) -> list[Verdict]:
@@ -281,18 +376,25 @@ class AzureMLRun(RunHandle):
         return self._losses.try_again(failed, self._events[before:])
 
     def _phases(self, submission: Submission) -> Sequence[Phase]:
-        return self._submissions.phases[submission.first : submission.last]
+        return self._submissions.phases_of(submission.leg)[submission.first : submission.last]
 
     def _next(self, feed: Feed) -> Phase:
         """The phase that failed."""
-        return self._submissions.phases[min(feed.done + 1, feed.last - 1)]
+        return feed.phases[min(feed.done + 1, feed.last - 1)]
 
     def _end(self, status: str, when: float) -> None:
-        self._tell(LIFECYCLE[status], when, str(self._error) if self._error else None)
+        self._tell_at(LIFECYCLE[status], when, str(self._error) if self._error else None)
         self._status = status
 
-    def _tell(self, name: str, when: float, value: Any = None) -> None:
+    def _tell(self, name: str, value: dict[str, Any] | str | None = None) -> None:
+        self._tell_at(name, now(), value)
+
+    def _tell_at(self, name: str, when: float, value: Any = None) -> None:
         self._events.append(Event(time=when, round=self.rounds_done, party=ORCHESTRATOR, name=name, value=value))
+
+
+def name_of(phase: Phase) -> str:
+    return phase.name
 
 
 def passing_errors() -> tuple[type[Exception], ...]:

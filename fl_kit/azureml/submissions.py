@@ -18,11 +18,14 @@ from fl_kit.azureml.workspace import Workspace
 from fl_kit.bundle import bytes_digest, verify, write_bundle
 from fl_kit.errors import StoreError
 from fl_kit.job import Job
+from fl_kit.legs import part_of
 from fl_kit.plan import Plan, step_id
 from fl_kit.silo import Federation
-from fl_kit.store import FolderStore
+from fl_kit.store import ORIGIN, FolderStore
 
-RUN, PHASES, ATTEMPT, RESUMED, TIME = "fl_kit.run", "fl_kit.phases", "fl_kit.attempt", "fl_kit.resumed", "fl_kit.time"
+RUN, PHASES, ATTEMPT, RESUMED, TIME, LEG = (
+    f"fl_kit.{name}" for name in ("run", "phases", "attempt", "resumed", "time", "leg")
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,7 @@ class Submission:
     attempt  0, or its number if its phases were submitted before; part of the paths of what it makes
     resumed  whether the one before it did not come to its end
     time     when it was submitted, in seconds since the epoch
+    leg      which of the run's legs it is of: 0, unless the run was changed before
     """
 
     number: int
@@ -45,6 +49,7 @@ class Submission:
     attempt: int = 0
     resumed: bool = False
     time: float = 0.0
+    leg: int = 0
 
     def tags(self, run_id: str) -> dict[str, str]:
         """What is written on the job, so that the run can be found again by its id alone."""
@@ -54,6 +59,7 @@ class Submission:
             ATTEMPT: str(self.attempt),
             RESUMED: str(int(self.resumed)),
             TIME: f"{self.time:.3f}",
+            LEG: str(self.leg),
         }
 
     @classmethod
@@ -70,6 +76,7 @@ class Submission:
                 attempt=int(tags[ATTEMPT]),
                 resumed=tags[RESUMED] == "1",
                 time=float(tags[TIME]),
+                leg=int(tags.get(LEG, 0)),
             )
         except (KeyError, ValueError) as error:
             raise StoreError(f"job {job.name} is no run of fl-kit: its tags are {tags}") from error
@@ -78,6 +85,14 @@ class Submission:
 def job_name(run_id: str, number: int) -> str:
     """The first job of a run has the run's own id as its name."""
     return run_id if number == 1 else f"{run_id}-{number}"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a run branched off: what was made up to that round lies where the other run's submissions put it."""
+
+    submissions: "Submissions"
+    round: int
 
 
 class Submissions:
@@ -91,14 +106,41 @@ class Submissions:
         self.run_id = run_id
         self.store = store
         self.experiment = experiment
-        self.job = store.job()
-        self.plan: Plan = store.plan()
+        self.legs = store.legs()
         self.federation: Federation = store.federation()
         self.settings = store.environment()
-        self.phases: Sequence[Phase] = phases(self.plan)
+        origin = self.settings.get(ORIGIN)
+        self.origin = None if origin is None else Origin(self._beside(str(origin["run"])), int(origin["round"]))
         self.made: list[Submission] = []
+        self._phases: dict[int, Sequence[Phase]] = {}
         self.early: int | None = None
         """The last round, if the run has stopped early."""
+
+    def _beside(self, run_id: str) -> "Submissions":
+        """Those of another run, whose folder is beside this one's."""
+        store = FolderStore.open(self.store.folder.parent, run_id)
+        return Submissions(self.workspace, run_id, store, self.experiment).find()
+
+    @property
+    def job(self) -> Job:
+        """The job, as it was changed last."""
+        return self.legs[-1].job
+
+    @property
+    def plan(self) -> Plan:
+        """The plan, as it was changed last."""
+        return self.legs[-1].plan
+
+    @property
+    def phases(self) -> Sequence[Phase]:
+        """The phases of the plan, as it was changed last."""
+        return self.phases_of(len(self.legs) - 1)
+
+    def phases_of(self, leg: int) -> Sequence[Phase]:
+        """The phases of a leg's plan."""
+        if leg not in self._phases:
+            self._phases[leg] = phases(self.legs[leg].plan)
+        return self._phases[leg]
 
     def find(self) -> "Submissions":
         """Itself, with all that the workspace knows of the run."""
@@ -107,8 +149,8 @@ class Submissions:
             self.made.append(Submission.of_job(len(self.made) + 1, job))
         return self
 
-    def submit(self, first: int, *, resumed: bool = False) -> Submission:
-        """Submit from a phase on: all that follows, or as many rounds as one pipeline shall have.
+    def submit(self, first: int, last: int | None = None, *, resumed: bool = False) -> Submission:
+        """Submit the phases from one up to, and without, another: by default as many rounds as one pipeline shall have.
 
         What another kernel that follows the run has submitted in the meantime is taken as it is.
         """
@@ -116,15 +158,18 @@ class Submissions:
         if number > 1 and (job := self.workspace.job(job_name(self.run_id, number))) is not None:
             self.made.append(Submission.of_job(number, job))
             return self.made[-1]
-        again = any(first < earlier.last for earlier in self.made)
+        last = self.last_after(first, None) if last is None else last
+        names = {phase.name for phase in self.phases[first:last]}
+        again = any(names & {phase.name for phase in self._of(earlier)} for earlier in self.made)
         submission = Submission(
             number=number,
             job=job_name(self.run_id, number),
             first=first,
-            last=self._last(first),
+            last=last,
             attempt=number if again else 0,
             resumed=resumed,
             time=round(time.time(), 3),
+            leg=len(self.legs) - 1,
         )
         terms = self._terms()
         pipeline = compile_pipeline(
@@ -138,21 +183,41 @@ class Submissions:
             tags=submission.tags(self.run_id),
         )
         event = audit.RESUMED if resumed else audit.SUBMITTED if number == 1 else audit.CONTINUED
-        audit.record_run_event(self.store.folder, event, digest=terms.digest, silos=self.federation.names)
+        if self.made and self.made[-1].leg != submission.leg:
+            event = audit.CHANGED
+        audit.record_run_event(self.store.folder, event, digest=terms.digest, silos=self.legs[-1].silos)
         submit(self.workspace.client, pipeline, self.store.folder / "azureml" / submission.job)
         self.made.append(submission)
         return submission
 
     def after(self, done: int, early: int | None) -> int:
-        """The phase that follows one: of a run that has stopped early, the next that makes no state."""
-        rest = range(done + 1, len(self.phases))
+        """The phase that follows one of the last submission.
+
+        Of a run that has stopped early it is the next that makes no state; of one that was changed since, the first
+        of the round that follows.
+        """
+        last = self.made[-1].leg
+        if last < len(self.legs) - 1:
+            of_last = self.phases_of(last)
+            round = max((phase.round for phase in of_last[: done + 1] if phase.makes_state), default=-1)
+            return self._states_until(round)
         if early is None:
             return done + 1
-        return next((i for i in rest if "state" not in self.phases[i].steps[-1].outputs), len(self.phases))
+        rest = range(done + 1, len(self.phases))
+        return next((i for i in rest if not self.phases[i].makes_state), len(self.phases))
+
+    def _states_until(self, round: int) -> int:
+        """How many phases there are up to and with the one that makes a round's state."""
+        made = [i for i, phase in enumerate(self.phases) if phase.makes_state and phase.round <= round]
+        return made[-1] + 1 if made else 0
+
+    def _of(self, made: Submission) -> Sequence[Phase]:
+        """The phases of a submission."""
+        return self.phases_of(made.leg)[made.first : made.last]
 
     def layout(self, submission: Submission) -> Layout:
         """Where a submission's outputs are."""
-        return Layout(self.run_id, self.plan, self.federation, submission.attempt)
+        return Layout(self.run_id, self.legs[submission.leg].plan, self.federation, submission.attempt)
 
     def place(self, source: str) -> str:
         """The folder of an output, as the last submission that was to make it has it.
@@ -168,20 +233,39 @@ class Submissions:
     def places(self, source: str) -> list[str]:
         """Every folder in which an output may be, the newest first."""
         step = source.partition(":")[0]
-        index = next(i for i, phase in enumerate(self.phases) if step in phase.nodes)
-        makers = [made for made in reversed(self.made) if made.first <= index < made.last]
-        return [self.layout(made).source(source) for made in makers]
+        makers = [made for made in reversed(self.made) if any(step in phase.nodes for phase in self._of(made))]
+        found = [self.layout(made).source(source) for made in makers]
+        if self.origin is not None and self.plan.by_id[step].round <= self.origin.round:
+            found += self.origin.submissions.places(source)
+        return found
 
-    def _last(self, first: int) -> int:
-        """The phase after a pipeline's last one; what follows the last round goes along with it."""
+    @property
+    def first(self) -> int:
+        """The phase with which the run begins."""
+        return 0 if self.origin is None else self._states_until(self.origin.round)
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """The runs that this one branched off, the nearest first."""
+        if self.origin is None:
+            return ()
+        return (self.origin.submissions.run_id, *self.origin.submissions.origins)
+
+    def last_after(self, first: int, until: int | None) -> int:
+        """The phase after the last one of a pipeline that begins with a phase; what follows its last round goes along.
+
+        until  the last round that it may have; None means as many as a pipeline of this run has
+        """
         limit = self.settings.get("rounds_per_pipeline")
         end = max(self.phases[first].round, 1) + int(limit) - 1 if limit else self.plan.rounds
+        end = end if until is None else min(end, max(until, 1))
         return sum(phase.round <= end for phase in self.phases)
 
     def _terms(self) -> Terms:
-        code = self.store.folder / "code"
+        leg = self.legs[-1]
+        code = self.store.folder / part_of(len(self.legs) - 1) / "code"
         there = (code / BUNDLE).exists()
-        bundle = verify(code / BUNDLE) if there else write_bundle(self.job, self.plan, code / BUNDLE, packed=True)
+        bundle = verify(code / BUNDLE) if there else write_bundle(leg.job, leg.plan, code / BUNDLE, packed=True)
         return Terms(
             job=self.job,
             federation=self.federation,
@@ -190,6 +274,7 @@ class Submissions:
             limit=step_limit(self.job, int(self.settings.get("margin", self.settings.get("grace", 60)))),
             threads=int(self.settings["threads"]),
             approvals=beside_bundle(self.store.folder / PACKED, code),
+            origins=self.origins,
         )
 
 

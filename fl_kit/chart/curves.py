@@ -41,7 +41,7 @@ class Curves:
     left      silo → the last round it was left out of
     target    metric → the value at which the run's own rule stops it
     split     what the last rounds' seconds went into, such as "compute": median over the last five; if known
-    status    "waiting", "running", "completed", "stopped" or "failed"
+    status    "waiting", "running", "paused", "completed", "stopped" or "failed"
     message   why the run failed, else the last note
     """
 
@@ -171,7 +171,7 @@ class Fold:
             case e.RUN_STARTED | e.RUN_RESUMED:
                 self._start(event, value)
             case e.ROUND_STARTED:
-                self._facts["since"] = event.time
+                self._facts |= {"status": "running", "since": event.time}
             case e.ROUND_COMPLETED:
                 self._facts |= {"done": event.round, "since": event.time}
                 self._time(event, value)
@@ -181,7 +181,10 @@ class Fold:
             case e.SILO_LEFT_OUT:
                 self._left[event.party] = event.round
                 self._failures.append(Failure(round=event.round, silo=event.party, words=f"left out: {event.value}"))
-            case e.RUN_COMPLETED | e.RUN_STOPPED:
+            case e.RUN_CHANGED:
+                self._announce(value)
+                self._facts["message"] = str(value.get("words", ""))
+            case e.RUN_COMPLETED | e.RUN_STOPPED | e.RUN_PAUSED:
                 self._facts["status"] = event.name.removeprefix("run/")
             case e.RUN_FAILED:
                 self._facts |= {"status": "failed", "message": str(event.value or "")}
@@ -198,6 +201,9 @@ class Fold:
 
     def _start(self, event: Event, value: dict[str, Any]) -> None:
         self._facts |= {"status": "running", "since": event.time, "message": ""}
+        self._announce(value)
+
+    def _announce(self, value: dict[str, Any]) -> None:
         self._facts |= {"total": int(value["rounds"])} if "rounds" in value else {}
         self._facts |= {"strategy": str(value["strategy"])} if "strategy" in value else {}
         rule = value.get("stop") or {}

@@ -61,6 +61,8 @@ def position(curves: Curves) -> str:
     if curves.ended:
         asked = f" of {curves.total}" if curves.done < curves.total else ""
         return f"{curves.status} after {curves.done}{asked} round{'' if (asked or curves.done) in ('', 1) else 's'}"
+    if curves.status == "paused":
+        return f"paused after {curves.done}{f' of {curves.total}' if curves.total else ''} rounds"
     if not curves.done:
         return "waiting for round 1"
     return f"round {curves.done} of {curves.total}" if curves.total else f"round {curves.done}"
@@ -73,7 +75,7 @@ def figures(curves: Curves, metrics: tuple[str, ...]) -> list[str]:
 
 
 def time_line(curves: Curves, now: float) -> list[str]:
-    if curves.ended:
+    if curves.ended or curves.status == "paused":
         return [duration(sum(curves.seconds))] if curves.seconds else []
     pace = [f"{duration(curves.pace)}/round{split_words(curves)}"] if curves.seconds else []
     left = remaining(curves, now)

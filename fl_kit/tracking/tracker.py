@@ -87,6 +87,11 @@ class Tracker(Shown):
         self._leave.set()
         self._thread.join(timeout)
 
+    def again(self) -> "Tracker":
+        """The mirror of a run that goes on after its end, in the same MLflow run."""
+        self.stop()
+        return mirror(self._run, self._secret_uri, experiment=self.experiment)
+
     def table(self) -> Table:
         """Where the mirror is and what has arrived."""
         ledger = self._delivery.ledger
@@ -151,7 +156,7 @@ class Tracker(Shown):
         return True
 
     def _over(self) -> bool:
-        return self._run.status != "running" or self._leave.is_set()
+        return self._run.status not in ("running", "paused") or self._leave.is_set()
 
     def _sleep(self, seconds: float) -> None:
         """Sleep, but wake when the run ends or the mirror is to stop."""

@@ -1,4 +1,4 @@
-"""RunPanel: a run live in a cell, with a Stop button, while other cells run."""
+"""RunPanel: a run live in a cell, with buttons to stop, pause and step it, while other cells run."""
 
 import asyncio
 from collections.abc import Generator, Mapping
@@ -16,7 +16,10 @@ from fl_kit.widgets.panel_view import PanelView
 
 
 class RunPanel(Generic[R]):
-    """A run's convergence live in a cell, with a Stop button; the cell ends at once, and other cells run meanwhile.
+    """A run's convergence live in a cell, with buttons; the cell ends at once, and other cells run meanwhile.
+
+    Stop ends the run after its batch, Pause lets it rest before its next step, and One round makes one round of a
+    run that rests: between rounds, `run.change(lr=…)` in another cell changes what is to come.
 
     run        any run, from any moment on: `job.run(…)`, or one attached to in a new kernel
     metrics    which to draw, two a row; by default "loss" and the first other metric of the global model
@@ -66,7 +69,7 @@ class RunPanel(Generic[R]):
         return self
 
     def wait(self) -> R:
-        """The run when it has ended; the panel, shown here if it is not yet, goes on drawing meanwhile.
+        """The run when it has ended or rests; the panel, shown here if it is not yet, goes on drawing meanwhile.
 
         A cell that waits holds the kernel: interrupt it to stop the run cleanly, which raises Stopped. `await panel`
         waits and lets the panel's buttons work (from ipykernel 7.4 on). Raises what the run raised.
@@ -77,9 +80,9 @@ class RunPanel(Generic[R]):
             assert self._watcher is not None
             self._held = True
             try:
-                self._watcher.until_the_end()
+                self._watcher.until_the_end(live=True)
             finally:
-                self._held, self._done = False, True
+                self._held, self._done = False, not self._watcher.rests
         if self._error is not None:
             raise self._error
         self.run.wait()
@@ -101,7 +104,7 @@ class RunPanel(Generic[R]):
 
     def _begin(self) -> None:
         """Draw the first picture, and from then on whenever the kernel is free."""
-        self._view = PanelView(self.run.id, self._look, self.run.stop)
+        self._view = PanelView(self.run, self._look)
         self._watcher = Watcher(self.run, self._view)
         if self._watcher.ended:
             self._done = True

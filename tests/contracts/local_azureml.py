@@ -17,10 +17,10 @@ class LocalAzureML:
     folder: Path
     workspace: Any = field(default=None, init=False)
 
-    def start(self, job: Job, federation: Federation) -> Any:
+    def start(self, job: Job, federation: Federation, *, paused: bool = False) -> Any:
         federation.check()
         silos = self.serve(federation).federation.select(federation.names)
-        return self._place().start(job, silos)
+        return self._place().start(job, silos, paused=paused)
 
     def serve(self, federation: Federation) -> Any:
         """The workspace, which is started for the federation if it is not there yet."""

@@ -15,8 +15,9 @@ from fl_kit.door import leave
 from fl_kit.errors import RunNotFound, StoreError
 from fl_kit.messages import Update
 from fl_kit.protocols import Run
+from fl_kit.run_ids import new_id
 from fl_kit.tensors import digest
-from sim.in_process import InProcess, new_id
+from sim.in_process import InProcess
 from tests.sim.small import SIZES, digests, federation, global_figures, job, undisturbed, variant
 
 STRATEGIES = [

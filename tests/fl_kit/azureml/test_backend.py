@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from fl_kit import Federation, Orchestrator, Scaffold, Silo
-from fl_kit.azureml.backend import AzureML, new_id
+from fl_kit.azureml.backend import AzureML
 from fl_kit.azureml.nodes import BUNDLE
 from fl_kit.azureml.pipeline import Pipeline
 from fl_kit.azureml.submissions import Submission, Submissions, job_name
 from fl_kit.azureml.workspace import Workspace
 from fl_kit.bundle import verify, write_bundle
 from fl_kit.errors import FederationError, IncompatibleError, RunNotFound, StoreError
+from fl_kit.run_ids import new_id
 from fl_kit.store import FolderStore
 from sim.azureml.forge import python_call
 from tests.sim.small import job

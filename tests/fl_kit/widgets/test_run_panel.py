@@ -2,7 +2,7 @@
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import pytest
 from fl_kit import RunPanel
 from fl_kit.errors import FlKitError, QuorumLost, Stopped
 from fl_kit.widgets import run_panel
+from sim.in_process import InProcess
+from tests.sim.small import federation, job
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "chart"))
 scripted = importlib.import_module("scripted_run")
@@ -141,11 +143,72 @@ def test_a_stop_that_fails_is_told_and_can_be_tried_again(loop: Loop, monkeypatc
     def refuse() -> None:
         raise FlKitError("no <network>")
 
-    monkeypatch.setattr(panel._view, "_stop", refuse)
+    monkeypatch.setattr(panel.run, "stop", refuse)
     with pytest.raises(FlKitError):
         panel._view._stop_pressed()
     assert "could not be stopped: no &lt;network&gt;" in panel._view._status.value
     assert not panel._view._button.disabled
+
+
+@pytest.fixture
+def resting(tmp_path: Path) -> Iterator[Any]:
+    run = job(rounds=4).run(federation(tmp_path), on=InProcess(folder=None), paused=True)
+    yield run.wait(timeout=10)
+    run.stop()
+
+
+def test_a_run_is_made_round_by_round_with_a_button(loop: Loop, resting: Any) -> None:
+    panel = RunPanel(resting).show()
+    view = panel._view
+    assert (view._pause.description, view._step.disabled) == ("Continue", False)
+    for round in (1, 2):
+        view._step.click()
+        assert view._step.disabled
+        assert resting.wait(timeout=10).status == "paused"
+        loop.turn(1.0)
+        assert f"paused after {round} of 4 rounds" in chart(panel)
+        assert not view._step.disabled
+    resting.change(lr=0.05)
+    loop.turn(1.0)
+    assert "from round 3 on: lr 0.2 → 0.05" in chart(panel)
+    assert panel.wait() is resting, "waiting for a run that rests would hold the kernel for good"
+    view._pause.click()
+    assert resting.wait(timeout=10).status == "completed"
+    loop.turn(1.0)
+    assert view._pause.disabled
+    assert view._step.disabled
+
+
+def test_a_run_that_goes_on_is_paused_with_a_button(loop: Loop, tmp_path: Path) -> None:
+    run = job(rounds=5_000).run(federation(tmp_path), on=InProcess(folder=None))
+    panel = RunPanel(run).show()
+    view = panel._view
+    assert (view._pause.description, view._step.disabled) == ("Pause", True)
+    view._pause.click()
+    assert run.wait(timeout=20).status == "paused"
+    loop.turn(1.0)
+    assert view._pause.description == "Continue"
+    run.stop()
+    run.wait()
+
+
+def test_what_a_button_cannot_do_is_told(loop: Loop, resting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    panel = RunPanel(resting).show()
+
+    def refuse(**_: Any) -> None:
+        raise FlKitError("all its rounds are <submitted>")
+
+    monkeypatch.setattr(resting, "step", refuse)
+    with pytest.raises(FlKitError):
+        panel._view._asked(resting.step)
+    assert "cannot be done: all its rounds are &lt;submitted&gt;" in panel._view._status.value
+    assert not panel._view._step.disabled
+
+
+def test_a_run_that_cannot_be_paused_has_no_buttons_for_it(loop: Loop) -> None:
+    view = RunPanel(run_of(loop)).show()._view
+    assert view._pause not in view._controls.children
+    assert view._button in view._controls.children
 
 
 def test_what_is_drawn_can_be_chosen_and_stays_chosen(loop: Loop) -> None:
