@@ -23,6 +23,7 @@ from fl_kit.messages import State, Update
 from fl_kit.regression.bands import Band, load_bands
 from fl_kit.regression.execution import Execution
 from fl_kit.regression.outcome import Outcome, outcome, try_notebook
+from fl_kit.secret_scan import secrets_in
 from fl_kit.task import Task
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
@@ -117,6 +118,7 @@ def test_it_passes_the_gate_and_shows_what_it_should(notebook: Path, execute: Tr
     assert digests(saved["cells"]) != []
     assert widgets(saved) == []
     assert executed.stat().st_size < LARGEST
+    assert secrets_in(executed.read_text(encoding="utf-8")) == []
     # what the notebook writes beside itself is what is committed beside it
     for written in (executed.parents[1] / "notebooks").glob("*.py"):
         assert written.read_text(encoding="utf-8") == (FOLDER / written.name).read_text(encoding="utf-8")

@@ -6,8 +6,10 @@ from typing import Any
 
 from fl_kit.azureml import AzureML
 from fl_kit.job import Job
+from fl_kit.secret_scan import secrets_in
 from fl_kit.silo import Federation
 from sim.azureml import LocalWorkspace
+from sim.azureml.runs import LOG
 
 
 @dataclass(kw_only=True)
@@ -34,6 +36,14 @@ class LocalAzureML:
     def close(self) -> None:
         if self.workspace is not None:
             self.workspace.stop()
+            assert self.secrets_left() == {}
+
+    def secrets_left(self) -> dict[str, Any]:
+        """What looks like secrets in the run folders and the logs of steps: file → findings."""
+        runs = [path for path in (self.folder / "runs").rglob("*") if path.suffix != ".safetensors"]
+        files = [*runs, *(self.folder / "workspace").rglob(LOG)]
+        texts = {str(file): file.read_text(encoding="utf-8", errors="replace") for file in files if file.is_file()}
+        return {name: found for name, text in texts.items() if (found := secrets_in(text))}
 
     def _place(self) -> AzureML:
         return AzureML(self.workspace.client(), folder=self.folder / "runs")
