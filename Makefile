@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 NOTEBOOK := notebooks/00_first_federation.ipynb
+# Tests that look at the clock have the machine to themselves; all others run two files at a time.
+ALONE := tests/browser tests/bench
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 # Whatever runs keeps its settings and caches in .venv, not in the home directory.
@@ -45,7 +47,8 @@ test: $(VENV)/.installed-test chromium
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/nbstripout --verify --keep-id $(wildcard notebooks/*.ipynb) </dev/null
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(patsubst %,--ignore=%,$(ALONE))
+	$(BIN)/python -m pytest $(ALONE)
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m bench
