@@ -20,12 +20,15 @@ from fl_kit.errors import StoreError
 from fl_kit.job import Job
 from fl_kit.legs import part_of
 from fl_kit.plan import Plan, step_id
+from fl_kit.run_lock import RunLock
 from fl_kit.silo import Federation
 from fl_kit.store import ORIGIN, FolderStore
 
 RUN, PHASES, ATTEMPT, RESUMED, TIME, LEG = (
     f"fl_kit.{name}" for name in ("run", "phases", "attempt", "resumed", "time", "leg")
 )
+SENDING = 600.0
+"""Seconds that another kernel may take to submit a pipeline of the same run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,8 +155,13 @@ class Submissions:
     def submit(self, first: int, last: int | None = None, *, resumed: bool = False) -> Submission:
         """Submit the phases from one up to, and without, another: by default as many rounds as one pipeline shall have.
 
-        What another kernel that follows the run has submitted in the meantime is taken as it is.
+        What another kernel that follows the run has submitted in the meantime is taken as it is, and one that is about
+        to is waited for. Raises RunLocked if that takes too long.
         """
+        with RunLock.take(self.store.folder, wait=SENDING):
+            return self._submit(first, last, resumed=resumed)
+
+    def _submit(self, first: int, last: int | None, *, resumed: bool) -> Submission:
         number = len(self.made) + 1
         if number > 1 and (job := self.workspace.job(job_name(self.run_id, number))) is not None:
             self.made.append(Submission.of_job(number, job))
