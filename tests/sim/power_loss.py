@@ -25,7 +25,7 @@ Names = dict[str, int]
 """What a folder holds: name → the number of a file or folder."""
 ROOT = 1
 """The number of the folder that is watched."""
-SAMPLES = 6
+SAMPLES = 4
 """Mixtures drawn for each moment, beside the plain cases."""
 
 

@@ -87,7 +87,7 @@ def test_nothing_is_lost_by_a_power_cut_at_any_moment(federation, tmp_path, no_w
     run_id, found = recorded(asked, federation, tmp_path / "runs", keep=keep)
     whole = undisturbed(asked, federation)
     if keep == "last":  # what comes before the first round is the same
-        found = [crash for crash in found if 1 in crash.marks][:: 1 if SOME is None else 3]
+        found = [crash for crash in found if 1 in crash.marks][:: 1 if SOME is None else 5]
     ends = [recovered(crash, run_id, whole, tmp_path / str(i)) for i, crash in enumerate(found)]
     begun = [f"from {round}" for round in range(1, ROUNDS + 1)]
     assert set(ends) == {*begun, *(["never begun", "from None", "from 0"] if keep == "all" else [])}
@@ -139,3 +139,33 @@ def test_an_event_that_was_flushed_is_there_after_a_power_cut(tmp_path):
         flushed = max((mark for mark in crash.marks if isinstance(mark, int)), default=0)
         found = EventLog.load(file, vouched=flushed) if file.exists() else []
         assert len(found) >= flushed
+
+
+def test_a_change_that_was_made_survives_a_power_cut(federation, tmp_path, no_waiting):
+    """After round 1 the rate is changed: either nothing of it is left, or all; and all, once it was made."""
+    asked = job(LINEAR, Scaffold(lr=0.1, batch_size=2), ROUNDS, seed=5)
+
+    def changed(place: InProcess, mark: Any) -> Any:
+        run = asked.run(federation, on=place, paused=True).step()
+        run.change(lr=0.03)
+        mark("changed")
+        return run.resume().wait()
+
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    with recording(runs) as recorder:
+        run_id = changed(InProcess(folder=runs), recorder.mark).id
+    with_it = changed(InProcess(folder=None, keep="all"), lambda what: None)
+    without = undisturbed(asked, federation)
+    assert with_it.digest() != without.digest()
+    found = [crash for crash in crashes(recorder) if any("/changes" in name for name in crash.folders)]
+    ends = set()
+    for i, crash in enumerate(found[:: 1 if SOME is None else 4]):
+        crash.build(tmp_path / str(i))
+        run = InProcess(folder=tmp_path / str(i)).resume(run_id).wait()
+        made = len(FolderStore.open(tmp_path / str(i), run_id).legs()) > 1
+        ends.add(made)
+        assert made or "changed" not in crash.marks
+        whole = with_it if made else without
+        assert [run.digest(round) for round in range(ROUNDS + 1)] == [whole.digest(r) for r in range(ROUNDS + 1)]
+    assert ends == {True, False}
