@@ -44,7 +44,7 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> Jobs:
     monkeypatch.setattr(
         submissions, "compile_pipeline", lambda *given, name, tags, **more: SimpleNamespace(name=name, tags=tags)
     )
-    monkeypatch.setattr(Submissions, "_terms", lambda self: None)
+    monkeypatch.setattr(Submissions, "_terms", lambda self: SimpleNamespace(digest="0" * 64))
     return made
 
 
