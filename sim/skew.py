@@ -100,8 +100,8 @@ class Skew(Shown):
                 int(self.rows[i]),
                 *(map(percent, self.shares[i]) if self.classes else ()),
                 percent(cells[i]),
-                *([round(float(self.divergence[i]), 3)] if self.classes else ()),
-                None if np.isnan(far[i]) else round(float(far[i]), 3),
+                *([round(float(self.divergence[i]), 6)] if self.classes else ()),
+                None if np.isnan(far[i]) else round(float(far[i]), 6),
             ]
             for i, name in enumerate(self.silos)
         ]
