@@ -22,7 +22,7 @@ from typing import IO, Any
 
 from fl_kit.bounded import parse_json, read_bytes
 from fl_kit.errors import AuditError
-from fl_kit.files import write_text
+from fl_kit.files import make_folder, sync, write_text
 from fl_kit.table import Shown, Table
 
 FORMAT = 1
@@ -126,7 +126,7 @@ def add(log: Path, event: str, *, digest: str, run: str = "", silos: Sequence[st
     be written, or ends in what is no line of it.
     """
     try:
-        log.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(log.parent, durable=True)
         with log.open("a+b") as file, locked(file):
             last = last_line(file, log)
             fields = {
@@ -144,6 +144,8 @@ def add(log: Path, event: str, *, digest: str, run: str = "", silos: Sequence[st
             file.write(line.encode("ascii") + b"\n")
             file.flush()
             os.fsync(file.fileno())
+            if last is None:
+                sync(log.parent)
     except OSError as error:
         raise AuditError(f"the audit log {log} cannot be written: {error.strerror}; so nothing was started") from error
     return entry_of(line.encode("ascii"), log, None)
@@ -161,12 +163,17 @@ def user() -> str:
 
 
 def last_line(file: IO[bytes], log: Path) -> Entry | None:
-    """The last whole line of an open log, or None of an empty one; what is torn behind it is cut off."""
+    """The last whole line of an open log, or None of an empty one; what is torn behind it is cut off.
+
+    Torn is what has no line end, and what has NULs: blocks that a power cut kept from the disk.
+    """
     size = file.seek(0, os.SEEK_END)
     begin = max(size - 2 * LONGEST_LINE, 0)
     file.seek(begin)
     tail = file.read()
     end = tail.rfind(b"\n") + 1
+    while end and b"\0" in tail[tail.rfind(b"\n", 0, end - 1) + 1 : end]:
+        end = tail.rfind(b"\n", 0, end - 1) + 1
     if begin and not end:
         raise AuditError(f"the last line of {log} is longer than any line of an audit log")
     if end < len(tail):

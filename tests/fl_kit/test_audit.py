@@ -125,6 +125,15 @@ def test_a_line_whose_writing_was_interrupted_is_told_and_then_written_over(log:
     assert len(verify_audit(log).entries) == 5
 
 
+def test_a_block_that_a_power_cut_kept_from_the_disk_is_written_over(log: Path) -> None:
+    """The end of the line came to the disk, and the page before it did not: its place is full of NULs."""
+    whole = log.read_bytes()
+    log.write_bytes(whole + b"\0" * 300 + b'"silos": []}\n')
+    assert record_run_event(log.parent / "two", RESUMED, digest=DIGEST, silos=[]).line == 5
+    assert log.read_bytes().startswith(whole)
+    assert len(verify_audit(log).entries) == 5
+
+
 def test_nothing_is_added_behind_a_line_that_is_none(log: Path) -> None:
     with log.open("ab") as file:
         file.write(b"a note of mine\n")

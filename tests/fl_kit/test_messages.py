@@ -361,12 +361,16 @@ class Killed(BaseException):
     """Stands for kill -9: nothing that catches Exception may run on."""
 
 
-@pytest.mark.parametrize("earlier", [True, False], ids=["over an earlier message", "into an empty folder"])
-@pytest.mark.parametrize("stop_at", range(1, 6))
+@pytest.mark.parametrize(
+    ("earlier", "stop_at"), [*((True, call) for call in range(1, 7)), *((False, call) for call in range(1, 5))]
+)
 def test_killed_half_way_it_leaves_what_read_refuses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, earlier: bool, stop_at: int
 ) -> None:
-    """`write` touches the disk by unlink, save_file, replace, write_text, replace: die before each of them."""
+    """`write` touches the disk by save_file, replace, write_text, replace: die before each of them.
+
+    An earlier message is unlinked first, its meta.json and then its tensors.
+    """
     if earlier:
         write(STATE, tmp_path)
     calls = 0

@@ -115,6 +115,7 @@ def test_a_task_that_was_exchanged_is_refused(silos, tmp_path):
 # A run folder that ends with round 2 of 3, damaged in one file after another.
 
 FILES = [
+    "audit.json",
     "job.json",
     "plan.json",
     "federation.yaml",
