@@ -6,11 +6,12 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Self
 
 from fl_kit import history as frames
+from fl_kit.amending import changed
 from fl_kit.errors import FlKitError, IncompatibleError
 from fl_kit.events import GLOBAL, RUN_PAUSED, RUN_RESUMED, STOPPED_EARLY, Event, is_metric, metric_name
 from fl_kit.gate import Gate
 from fl_kit.job import Job
-from fl_kit.legs import Leg, changed
+from fl_kit.legs import Leg
 from fl_kit.messages import State
 from fl_kit.plan import Plan
 from fl_kit.silo import Federation
@@ -172,7 +173,7 @@ class RunHandle(Shown, ABC):
         """Change what holds from the next round on: numbers of the strategy, settings of the job, who takes part.
 
         changes  numbers of the strategy (lr=0.01, mu=0.1), settings of the job (rounds, min_silos, stop, …), and
-                 silos=[names]; `fl_kit.legs.MAY_CHANGE` lists the job's
+                 silos=[names]; `fl_kit.amending.MAY_CHANGE` lists the job's
 
         A round that has begun is made as it was asked for. The change stands in the run's events and folder, so
         that a run that is resumed makes the same rounds. Gives itself; a paused run stays paused.
@@ -213,10 +214,11 @@ class RunHandle(Shown, ABC):
             return
         self._ended.wait()
         self._hold()
-        self._ended.clear()
-        self._stop.clear()
-        self._error, self._status = None, "running"
-        self._gate.again(self.rounds_done)
+        with self._gate.lock:
+            self._ended.clear()
+            self._stop.clear()
+            self._error, self._status = None, "running"
+            self._gate.again(self.rounds_done)
         self._tell(RUN_RESUMED, self._announcement())
         self._begin()
         if self.tracker is not None:
@@ -229,8 +231,9 @@ class RunHandle(Shown, ABC):
         self._tell(RUN_RESUMED, None)
 
     def _has_ended(self) -> None:
-        self._ended.set()
-        self._gate.end()
+        with self._gate.lock:  # both at once: whoever begins again comes after
+            self._ended.set()
+            self._gate.end()
 
     def _is_still(self) -> bool:
         """Whether the run has ended, or found no step left and is about to."""

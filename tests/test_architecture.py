@@ -15,8 +15,8 @@ ROWS = {
     "own_source batches protocols chart run_lock retention",
     2: "changes_since compositions local optimizers standardize stopping strategies aggregators transforms privacy "
     "vertical",
-    3: "store channel tracking job planning legs gate run_ids review bundle approvals policy workbench context "
-    "deadline door figures run_handle execute step history silo_environment mlflow_rest reporting untold "
+    3: "store channel tracking job planning legs amending gate run_ids review bundle approvals policy workbench "
+    "context deadline door figures run_handle execute step history silo_environment mlflow_rest reporting untold "
     "update_form",
     4: "azureml sim",
     5: "watcher magics widgets regression approval_commands",
