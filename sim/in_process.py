@@ -24,7 +24,7 @@ from fl_kit.store import KEEP_KEY, FolderStore, MemoryStore, Store
 from fl_kit.workbench import Load, Workbench, load
 from sim.engine import Runner
 from sim.faults.disturbance import Disturbance, Given
-from sim.faults.striking import in_this_process
+from sim.faults.striking import in_this_process, refuse_hanging
 from sim.guarded import guarded
 from sim.kept_updates import KeptInFolder, KeptInMemory, KeptUpdates, keeping
 from sim.run import SimulatedRun
@@ -75,6 +75,7 @@ class InProcess:
         if self.load is load:
             federation.check()
         disturbance = Disturbance.given(self.faults, federation)
+        refuse_hanging(disturbance.faults(), job)
         bench = Workbench(job.task, seed=job.seed, device=job.device, load=disturbance.load(self.load, federation))
         run_id = new_id(job.task.name)
         store: Store = MemoryStore(keep=self.keep or "last")

@@ -34,6 +34,7 @@ from sim.engine import Runner
 from sim.faults import in_step
 from sim.faults.disturbance import Disturbance, Given
 from sim.faults.in_step import Words
+from sim.faults.striking import refuse_hanging
 from sim.in_process import FAULTS, environment
 from sim.kept_updates import KeptInFolder
 from sim.run import SimulatedRun
@@ -80,6 +81,7 @@ class Processes:
         brought(self.approvals, None)  # what is wrong with them is said before there is a run folder
         federation.check()
         disturbance = Disturbance.given(self.faults, federation).faults_only("Processes")
+        refuse_hanging(disturbance.faults(), job)
         run_id = new_id(job.task.name)
         place = self._runs / run_id
         own = {FAULTS: disturbance.recorded(), KEEP_KEY: self.keep or "all"}

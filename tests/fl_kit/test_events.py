@@ -223,7 +223,9 @@ def test_a_file_that_someone_cut_is_not_written_to(tmp_path: Path) -> None:
         log.flush()
 
 
-def test_a_flush_is_one_sync_and_an_empty_one_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flush_is_one_sync_and_an_empty_one_is_none_and_a_new_files_name_is_one_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     syncs: list[int] = []
     monkeypatch.setattr(os, "fsync", syncs.append)
     log = EventLog(tmp_path / "events.jsonl")
@@ -231,7 +233,10 @@ def test_a_flush_is_one_sync_and_an_empty_one_is_none(tmp_path: Path, monkeypatc
         log.append(event(i))
     log.flush()
     log.flush()
-    assert len(syncs) == 1
+    assert len(syncs) == 2
+    log.append(event(100))
+    log.flush()
+    assert len(syncs) == 3
 
 
 def test_readers_see_a_growing_prefix_while_one_thread_writes(tmp_path: Path) -> None:

@@ -370,11 +370,11 @@ def test_federation_by_another_partitioner_has_the_same_columns(tmp_path):
 
 
 def test_repr_names_licence_and_attribution():
-    shown = repr(samples.load("heart_disease"))
+    shown = " ".join(repr(samples.load("heart_disease")).split())
     assert "920 rows (cleveland 303, hungary 294, switzerland 123, long-beach 200)" in shown
     assert "CC BY 4.0" in shown
     assert "Janosi" in shown
-    assert "<table>" in samples.load("penguins")._repr_html_()
+    assert "<table" in samples.load("penguins")._repr_html_()
 
 
 def test_unknown_name_gives_the_nearest():

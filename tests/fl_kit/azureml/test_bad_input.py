@@ -82,7 +82,7 @@ def test_a_place_that_is_not_there_is_named_by_the_workspace_too(local, backend,
     made = replace(local.federation, silos=(away, local.federation["bravo"]))
     with pytest.raises(HttpResponseError, match=f"there is no {what} 'nowhere'"):
         backend.start(asked(), made)
-    assert list(Path(backend.folder).iterdir()) == []
+    assert [path.name for path in Path(backend.folder).iterdir()] == ["audit.jsonl"]  # what was tried is recorded
 
 
 def test_what_the_environment_lacks_and_nobody_could_see_is_named_by_silo_and_step(local, backend, tmp_path):
@@ -132,7 +132,7 @@ def test_a_step_that_is_killed_is_named_and_tried_again(local, backend, tmp_path
         run.wait(timeout=240)
     assert (raised.value.round, raised.value.op) == (1, "fit")
     assert raised.value.silo in set(run.failures.silo)
-    assert len(run.jobs) == 2
+    assert len(run.jobs) in (2, 3)  # whose step dies first ends the round; each silo's may be lost once
 
 
 def until_a_round_is_done(run: Any) -> None:

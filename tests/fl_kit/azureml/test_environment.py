@@ -59,14 +59,14 @@ def test_the_silos_requirements_at_the_versions_installed_here() -> None:
 def test_what_the_task_imports_is_added() -> None:
     found = packages_of(silo(), task("import pandas as pd\nfrom sklearn.metrics import auc"))
     assert {f"pandas=={version('pandas')}", f"scikit-learn=={version('scikit-learn')}"} <= set(found)
-    assert len(found) == 6
+    assert len(found) == 7
     assert found == sorted(found)
 
 
 def test_a_packages_own_line_replaces_fl_kits() -> None:
     own = ("Torch==2.6.0 --hash=sha256:00", "PANDAS==2.2.0")
     found = packages_of(silo(packages=own), task("import pandas"))
-    assert found == [*BASE[:2], "PANDAS==2.2.0", BASE[2], "Torch==2.6.0 --hash=sha256:00"]
+    assert found == [*BASE[:3], "PANDAS==2.2.0", BASE[3], "Torch==2.6.0 --hash=sha256:00"]
 
 
 def test_mlflow_comes_as_its_client() -> None:
