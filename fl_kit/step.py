@@ -20,26 +20,26 @@ off another one gives that one's folder after its own.
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
 from fl_kit.approvals import read_approvals
 from fl_kit.bundle import Bundle, verify
-from fl_kit.door import failed, left_out, refused
+from fl_kit.door import failed
 from fl_kit.errors import FlKitError, MessageError, PlanError, StepFailed, StoreError, TrackingError
 from fl_kit.events import Event, EventLog, now
-from fl_kit.execute import Inputs, Outputs, run_step
+from fl_kit.execute import Outputs, run_step
 from fl_kit.job import Job
-from fl_kit.messages import META_FILE, TENSORS_LIMIT, Memory, State, Update, read, write
-from fl_kit.plan import ORCHESTRATOR, Plan, Step, describe_outputs, round_name
+from fl_kit.messages import write
+from fl_kit.plan import ORCHESTRATOR, Plan, Step, describe_outputs
 from fl_kit.policy import Offer, admit, policy_files
 from fl_kit.protocols import Emit
 from fl_kit.reporting import Reporter
 from fl_kit.secret_scan import masked
 from fl_kit.spent import Meter, timed
+from fl_kit.step_inputs import StepInputs
 from fl_kit.untold import Report, read_untold, write_untold
-from fl_kit.update_form import UpdateForm, size_limit
 from fl_kit.workbench import Workbench
 
 PATIENCE, LAST_PATIENCE = 30.0, 300.0
@@ -171,9 +171,20 @@ def attempts(
     meter: Meter,
 ) -> Outputs:
     """The step's outputs; a silo's step that fails is tried again as often as the job says, if it is asked for."""
+    given = StepInputs(
+        job=job,
+        step=step,
+        bench=bench,
+        folders=inputs,
+        data=options.data,
+        memories=[Path(folder) for folder in options.memories],
+        copied=options.report,
+        emit=emit,
+        meter=meter,
+    )
     for left in range(job.retries if options.retry and step.party != ORCHESTRATOR else 0, -1, -1):
         try:
-            return run_step(job, step, messages(job, step, inputs, options, emit, meter, bench), bench, emit=emit)
+            return run_step(job, step, given.read(), bench, emit=emit)
         except StepFailed as failure:
             emit(failed(failure))
             if not left:
@@ -188,88 +199,6 @@ def keep(found: Outputs, outputs: Mapping[str, str]) -> None:
             write(message, outputs[name])
         except OSError as error:
             raise MessageError(f"output {name} cannot be written to {outputs[name]}: {error.strerror}") from error
-
-
-def messages(
-    job: Job,
-    step: Step,
-    inputs: Mapping[str, str],
-    options: argparse.Namespace,
-    emit: Emit,
-    meter: Meter,
-    bench: Workbench,
-) -> Inputs:
-    """The step's inputs, read from their folders; updates one by one, as they are asked for."""
-    found: dict[str, object] = {
-        "data": options.data,
-        "updates": updates(job, step, inputs, emit, meter, bench, copied=options.report),
-    }
-    limit = largest(bench)
-    with meter.transferring():
-        if "state" in step.inputs:
-            found["state"] = state = read(State, inputs["state"], copied=options.report, limit=limit)
-        if "memory" in inputs:
-            found["memory"] = read(Memory, inputs["memory"], limit=limit)
-        elif "memory" in step.inputs and step.party in state.counted:
-            found["memory"] = read(
-                Memory, newest(list(map(Path, options.memories)), state.counted[step.party]), limit=limit
-            )
-    return found
-
-
-def largest(bench: Workbench) -> int:
-    """The largest message that is read, in bytes."""
-    try:
-        return size_limit(bench.model)
-    except Exception:  # noqa: BLE001 - the task cannot make its model: the step will say so, and whose fault it is
-        return TENSORS_LIMIT
-
-
-def newest(memories: Sequence[Path], round: int) -> Path:
-    """What a silo kept in a round, in the first folder that has it.
-
-    Of a round that was run again (`round_003-2`) it is that of the last time.
-    """
-    for place in memories:
-        tries = ((path.name.rpartition("-")[2], path) for path in place.glob(f"{round_name(round)}-*"))
-        again = {int(number): path for number, path in tries if number.isdecimal()}
-        if again or (place / round_name(round)).exists():
-            return again[max(again)] if again else place / round_name(round)
-    return memories[0] / round_name(round)
-
-
-def updates(
-    job: Job, step: Step, inputs: Mapping[str, str], emit: Emit, meter: Meter, bench: Workbench, *, copied: bool
-) -> Iterator[Update]:
-    """The silos' updates, one by one; where the job has a quorum, a silo without a good one is left out.
-
-    copied  whether others may still be writing to their folders, as in a real run
-    """
-    form, limit = UpdateForm.of(job, step, bench.model), size_limit(bench.model)
-    for silo in step.updates:
-        folder = inputs.get(f"update/{silo}", "")
-        if job.min_silos is not None and not (folder and (Path(folder) / META_FILE).exists()):
-            if folder:  # its step ended well, or it would have no folder: nobody else will tell
-                emit(refused(step, silo, "it delivered no update"))
-            emit(left_out(silo, step.round, "it delivered no update"))
-            continue
-        try:
-            with meter.transferring():
-                update = read(Update, folder, copied=copied, limit=limit, check=form.check)
-            if update.silo != silo:
-                raise MessageError(f"{folder} holds an update of {update.silo!r:.80}: swapped between silos")
-            if update.origin is None:
-                raise MessageError(
-                    f"{folder} does not say which step made it, from which state: an fl-kit before manifests wrote it. "
-                    f"Let {silo} run {step.updates[silo].partition(':')[0]} again"
-                )
-        except MessageError as error:
-            emit(refused(step, silo, f"malformed update: {error}"))
-            if job.min_silos is None:
-                raise MessageError(f"the update of {silo}: {error}") from error
-            emit(left_out(silo, step.round, f"malformed update: {error}"))
-            continue
-        yield update
 
 
 def once(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:

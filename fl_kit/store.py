@@ -15,19 +15,20 @@ The run folder is the truth of a run:
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 from fl_kit.bounded import inside, name_fault, parse_json, read_text
 from fl_kit.errors import FlKitError, MessageError, RunNotFound, StoreError
-from fl_kit.events import NOTE, ROUND_COMPLETED, Event, EventLog, now
+from fl_kit.events import NOTE, Event, EventLog, now
 from fl_kit.files import make_folder, sync, write_text
 from fl_kit.given_weights import INIT_FILE
 from fl_kit.job import Job
-from fl_kit.legs import Leg, first_leg, keep, part_of
-from fl_kit.messages import Groups, Memory, State, complete, read, read_meta, write
+from fl_kit.legs import Leg, first_leg, part_of
+from fl_kit.messages import Memory, State, complete, read, read_meta, write
+from fl_kit.packed_memories import pack, unpack
 from fl_kit.plan import ORCHESTRATOR, Plan, round_name
 from fl_kit.retention import Keep, checked, oldest_kept
 from fl_kit.run_lock import RunLock
@@ -44,12 +45,9 @@ STEPS = "steps"
 
 Memories = Mapping[str, Memory]
 
-ORIGIN = "origin"
-"""Where environment.json says which run, and after which round, a run branched off."""
-
 
 class Store(Protocol):
-    """What a run keeps; both stores below are one."""
+    """What a run keeps: FolderStore and MemoryStore are one."""
 
     events: EventLog
 
@@ -70,42 +68,6 @@ class Store(Protocol):
 
     def release(self) -> None:
         """Let others go on with it."""
-
-
-class MemoryStore:
-    """Keeps a run in memory only: the last state, unless `keep` asks for more."""
-
-    def __init__(self, *, keep: Keep = "last") -> None:
-        self.events = EventLog()
-        self.keep = keep
-        self._states: dict[int, State] = {}
-        self._memories: dict[int, dict[str, Memory]] = {}
-
-    def save(self, state: State, memories: Memories) -> None:
-        self._states[state.round] = state
-        self._memories[state.round] = dict(memories)
-        oldest = oldest_kept(self._states, self.keep)
-        for round in [round for round in self._states if round < oldest]:
-            del self._states[round], self._memories[round]
-
-    def state(self, round: int) -> State:
-        if round not in self._states:
-            raise StoreError(
-                f"the state of round {round} was not kept in memory; run with a folder, or with keep='all'"
-            )
-        return self._states[round]
-
-    def memories(self, round: int) -> dict[str, Memory]:
-        return dict(self._memories[round])
-
-    def last_round(self) -> int | None:
-        return max(self._states, default=None)
-
-    def hold(self) -> None:
-        """Nobody else has it."""
-
-    def release(self) -> None:
-        """Nobody else has it."""
 
 
 class FolderStore:
@@ -212,38 +174,6 @@ class FolderStore:
             if missing := sorted(set(self.plan().silos) - set(found.names)):
                 raise ValueError(f"the plan's silo {missing[0]!r} is not in it")
             return found
-
-    def branch(self, folder: Path, to_round: int) -> str:
-        """A new run folder that holds this run as it was after a round; gives the id that it has.
-
-        Raises StoreError for a round that was not kept.
-        """
-        kept = self.rounds()
-        if to_round not in kept:
-            raise StoreError(f"run {self.folder.name} has no round {to_round} to go back to; it has kept {kept}")
-        told = read_meta(self.folder / round_name(to_round) / "state").get("events", 0)
-        events = self.events.read()
-        done = [e for e in events[told:] if (e.name, e.round) == (ROUND_COMPLETED, to_round)]
-        new = self.begun_anew(folder, to_round, (*events[:told], *done[:1]))
-        for round in kept[: kept.index(to_round) + 1]:
-            new.save(self.state(round), self.memories(round))
-        return folder.name
-
-    def begun_anew(self, folder: Path, to_round: int, events: Iterable[Event]) -> "FolderStore":
-        """A new run folder with what this run asked for up to a round, and those events; no state yet.
-
-        Its environment.json says where it comes from.
-        """
-        first, *later = [leg for leg in self.legs() if leg.after < to_round]
-        origin = {ORIGIN: {"run": self.folder.name, "round": to_round}}
-        made = {**self.environment(), **origin}
-        new = FolderStore.create(folder, first.job, first.plan, self.federation(), made)
-        for number, leg in enumerate(later, start=1):
-            keep(folder, number, leg)
-        for event in events:
-            new.events.append(event)
-        new.events.flush()
-        return new
 
     def environment(self) -> dict[str, Any]:
         """Versions, threads and device of the run."""
@@ -383,18 +313,3 @@ def blaming(file: Path, more: str = "") -> Iterator[None]:
         raise
     except (FlKitError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{file} {more}is damaged: {error}") from error
-
-
-def pack(memories: Memories) -> Memory:
-    """All silos' memories as one message: group `<silo>.<group>`; a silo's name has no dot."""
-    return Memory(
-        tensors={f"{silo}.{group}": t for silo, memory in memories.items() for group, t in memory.tensors.items()}
-    )
-
-
-def unpack(packed: Memory) -> dict[str, Memory]:
-    silos: dict[str, Groups] = {}
-    for key, tensors in packed.tensors.items():
-        silo, _, group = key.partition(".")
-        silos.setdefault(silo, {})[group] = tensors
-    return {silo: Memory(tensors=groups) for silo, groups in silos.items()}

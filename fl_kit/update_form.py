@@ -7,13 +7,14 @@ from torch import Size
 
 from fl_kit.errors import MessageError
 from fl_kit.figures import PERSONAL
-from fl_kit.messages import BUFFERS, Groups, Update, check_form, check_update
+from fl_kit.messages import BUFFERS, Groups, Update
 from fl_kit.metrics import ratio
 from fl_kit.model_state import ModelState
 from fl_kit.plan import Step
 from fl_kit.standardize import expected_sums
 from fl_kit.task import Task
 from fl_kit.tensors import Tensors
+from fl_kit.update_checks import check_form, check_update
 
 if TYPE_CHECKING:
     from fl_kit.job import Job

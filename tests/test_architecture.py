@@ -11,13 +11,13 @@ import pytest
 ROWS = {
     0: "errors bounded secret_scan files grid table shown_frame tensor_table readable picture randomness tensors "
     "tensor_file events yaml_lines entries schedules party_forms archive signing audit",
-    1: "messages participation silo silo_facts plan source components metrics task model_state given_weights spent "
-    "own_source batches protocols chart run_lock retention",
+    1: "messages update_checks packed_memories participation silo silo_facts plan source components metrics task "
+    "model_state given_weights spent own_source batches protocols chart run_lock retention",
     2: "changes_since compositions local optimizers standardize stopping strategies aggregators transforms privacy "
     "vertical",
-    3: "store channel tracking job planning legs amending gate run_ids review bundle approvals policy workbench "
-    "context deadline door figures run_handle execute step history silo_environment mlflow_rest reporting untold "
-    "update_form",
+    3: "store memory_store branching channel tracking job planning legs amending gate run_ids review bundle approvals "
+    "policy workbench context step_inputs deadline door figures run_handle execute step history silo_environment "
+    "mlflow_rest reporting untold update_form",
     4: "azureml sim",
     5: "watcher magics widgets regression approval_commands",
 }

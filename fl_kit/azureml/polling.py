@@ -87,6 +87,11 @@ class Feed:
             found += self._phases_done(self.last - 1, self.end_time)
         return in_order(found)
 
+    @property
+    def failed(self) -> Phase:
+        """The phase that failed, of a pipeline that did."""
+        return self.phases[min(self.done + 1, self.last - 1)]
+
     def silent_rounds(self) -> list[int]:
         """The rounds that are done, though their step of the orchestrator could not say so, nor any after it."""
         told = {step for key, step in self._seen if key == DONE}

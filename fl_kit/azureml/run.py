@@ -1,18 +1,18 @@
 """A run on AzureML: the same handle as everywhere, on a pipeline that goes on without this kernel."""
 
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
-from fl_kit.azureml.blame import Losses, error_of, failure_of, identity
+from fl_kit.azureml.blame import Losses, error_of, failure_of
+from fl_kit.azureml.following import Follower
 from fl_kit.azureml.phases import Phase
-from fl_kit.azureml.polling import Feed, Patience
+from fl_kit.azureml.polling import Feed
 from fl_kit.azureml.submissions import Submission, Submissions
-from fl_kit.azureml.verdicts import Verdict, verdict, verdicts
-from fl_kit.errors import FlKitError, StoreError, TrackingError
+from fl_kit.azureml.verdicts import Verdict
+from fl_kit.branching import begun_anew
+from fl_kit.errors import FlKitError, StoreError
 from fl_kit.events import (
     NOTE,
     ROUND_COMPLETED,
@@ -22,19 +22,14 @@ from fl_kit.events import (
     RUN_RESUMED,
     RUN_STARTED,
     RUN_STOPPED,
-    SILO_LEFT_OUT,
-    STEP_FAILED,
     Event,
     now,
 )
 from fl_kit.legs import Leg, keep
 from fl_kit.messages import State, complete, read
 from fl_kit.plan import ORCHESTRATOR, round_name
-from fl_kit.reporting import ABSENT, crowded
 from fl_kit.run_handle import RunHandle, unexpected
 from fl_kit.run_ids import new_id
-
-Answer = TypeVar("Answer")
 
 LIFECYCLE = {"completed": RUN_COMPLETED, "stopped": RUN_STOPPED, "failed": RUN_FAILED}
 
@@ -59,7 +54,7 @@ class AzureMLRun(RunHandle):
         self._last_feed: Feed | None = None
         self._told_legs = len(submissions.legs) if submissions.origin is not None else 1
         self._losses = Losses(self.job)
-        self._server = submissions.workspace.tracking()
+        self._follower = Follower(submissions, self._events, self._tell_at, self._stop)
 
     def watch(self, *, resume: bool = False, paused: bool = False) -> "AzureMLRun":
         """Begin to follow the pipelines in a thread; gives itself at once.
@@ -69,7 +64,7 @@ class AzureMLRun(RunHandle):
         """
         made = self._submissions.made
         if made:
-            self._gate.round = self._phases(made[-1])[-1].round
+            self._gate.round = self._submissions.of(made[-1])[-1].round
         elif self._submissions.origin is not None:
             self._gate.round = self._submissions.origin.round
         if paused:
@@ -96,7 +91,7 @@ class AzureMLRun(RunHandle):
             raise StoreError(f"run {self.id} has no round {to_round} to go back to; {self.rounds_done} rounds are done")
         store = self._submissions.store
         new = new_id(self.job.task.name)
-        branch = store.begun_anew(self.folder.parent / new, to_round, self.events()[: done[-1] + 1])
+        branch = begun_anew(store, self.folder.parent / new, to_round, self.events()[: done[-1] + 1])
         submissions = Submissions(self._submissions.workspace, new, branch, self._submissions.experiment)
         return AzureMLRun(submissions).watch(paused=True)
 
@@ -168,10 +163,10 @@ class AzureMLRun(RunHandle):
         """What a party's steps of a phase have said, in the newest submission that has them."""
         nodes = {phase.nodes[step.id] for step in phase.steps if step.party == party}
         workspace = self._submissions.workspace
-        made = next((m for m in reversed(self._submissions.made) if phase.name in map(name_of, self._phases(m))), None)
-        if made is None or not nodes:
+        makers = [m for m in self._submissions.made if phase.name in {p.name for p in self._submissions.of(m)}]
+        if not makers or not nodes:
             return
-        for group in workspace.children(made.job):
+        for group in workspace.children(makers[-1].job):
             if group.display_name == phase.name:
                 steps = [child for child in workspace.children(group.name) if child.display_name in nodes]
                 yield from (workspace.log(step.name) for step in steps)
@@ -195,13 +190,13 @@ class AzureMLRun(RunHandle):
             while position < len(made):
                 submission, before = made[position], len(self._events)
                 feed = self._last_feed = self._follow(submission)
-                failed = self._verdicts(feed, submission, before) if feed.any_failed else []
+                failed = self._follower.verdicts(feed, submission, before) if feed.any_failed else []
                 again = self._lost(feed, failed, before)
                 position += 1
                 if position == len(made) and not self._submit_rest(feed, resume or bool(again)):
                     break
                 if again:
-                    self._tell_at(NOTE, feed.end_time, self._losses.note(again, self._next(feed).round))
+                    self._tell_at(NOTE, feed.end_time, self._losses.note(again, feed.failed.round))
                 elif feed.ended != "completed":
                     self._tell_at(LIFECYCLE[feed.ended], feed.end_time)
                 resume = False
@@ -222,7 +217,7 @@ class AzureMLRun(RunHandle):
             return
         if feed.ended == "failed":
             event = failure_of(self._events[before:], failed)
-            phase = self._next(feed)
+            phase = feed.failed
             self._error = error_of(event, phase.steps[-1], self._losses.cure(event, failed, self.id, phase.round))
         self._end(feed.ended, feed.end_time)
 
@@ -252,7 +247,7 @@ class AzureMLRun(RunHandle):
         return False
 
     def _following(self, feed: Feed | None) -> int:
-        """The phase that follows what is done; the changes that hold from there on are told."""
+        """The phase that follows what is done; a stop rule that was changed since has stopped nothing."""
         if feed is None:
             return self._submissions.first
         first = self._submissions.after(feed.done, feed.early)
@@ -265,11 +260,16 @@ class AzureMLRun(RunHandle):
         self._tell(RUN_CHANGED, leg.announcement(self.federation))
         self._told_legs = number + 1
 
-    def _tell_legs(self, submission: Submission) -> None:
-        """The changes before a submission, for a kernel that attached later."""
+    def _follow(self, submission: Submission) -> Feed:
+        """Tell the events of a pipeline until it ends: before them the changes, for a kernel that attached later."""
         for leg in self._legs[self._told_legs : submission.leg + 1]:
             self._tell_at(RUN_CHANGED, submission.time, leg.announcement(self.federation))
         self._told_legs = max(self._told_legs, submission.leg + 1)
+        self._losses.job = job = self._legs[submission.leg].job
+        if submission.number == 1 or submission.resumed:
+            name = RUN_STARTED if submission.number == 1 else RUN_RESUMED
+            self._tell_at(name, submission.time, job.announcement(self.federation))
+        return self._follower.follow(submission)
 
     def _refuse_if_all_is_submitted(self, what: str, changes: Mapping[str, Any]) -> None:
         if not self._is_still() and self._gate.round >= self.job.rounds and "rounds" not in changes:
@@ -278,109 +278,12 @@ class AzureMLRun(RunHandle):
                 "are done, or have rounds submitted one by one: AzureML(client, rounds_per_pipeline=1)"
             )
 
-    def _follow(self, submission: Submission) -> Feed:
-        """Tell the events of a pipeline until it ends."""
-        self._tell_legs(submission)
-        self._losses.job = job = self._legs[submission.leg].job
-        if submission.number == 1 or submission.resumed:
-            name = RUN_STARTED if submission.number == 1 else RUN_RESUMED
-            self._tell_at(name, submission.time, job.announcement(self.federation))
-        series = crowded(job, len(self._legs[submission.leg].plan.silos))
-        phases = self._submissions.phases_of(submission.leg)
-        feed = Feed(
-            self._server,
-            submission.job,
-            phases,
-            submission.first,
-            submission.last,
-            series=series,
-            early=self._submissions.early,
-        )
-        patience, before = Patience(), len(self._events)
-        while not feed.ended:
-            found = self._asked(feed.poll, patience)
-            patience.answered(anything=bool(found))
-            self._events.extend(self._explained(found, submission, before))
-            self._submissions.early = feed.early
-            if not feed.ended:
-                self._pause(patience)
-        if lost := feed.silent_rounds():
-            which = ", ".join(map(str, lost))
-            self._tell_at(
-                NOTE, feed.end_time, f"figures are missing: the steps of round {which} could not reach MLflow"
-            )
-        return feed
-
-    def _asked(self, ask: Callable[[], Answer], patience: Patience) -> Answer:
-        """What the workspace answers, in the end: a failure that may pass is told once, and borne for a while."""
-        while True:
-            try:
-                return ask()
-            except passing_errors() as error:
-                if problem := patience.failed(error):
-                    self._tell(NOTE, problem)
-            self._pause(patience)
-
-    def _pause(self, patience: Patience) -> None:
-        self._stop.wait(patience.pause()) if not self._stop.is_set() else time.sleep(patience.pause())
-
-    def _explained(self, found: Iterable[Event], submission: Submission, before: int) -> Iterator[Event]:
-        """The events with the reason why a silo is left out: its step's own, or before it what AzureML says of it."""
-        found = list(found)
-        told = [e for e in (*self._events[before:], *found) if e.name == STEP_FAILED and isinstance(e.value, dict)]
-        heard = {(e.round, e.party): str(e.value["message"]) for e in told if isinstance(e.value, dict)}
-        for event in found:
-            absent = event.name == SILO_LEFT_OUT and event.value == ABSENT
-            if absent and (event.round, event.party) in heard:
-                yield replace(event, value=heard[event.round, event.party])
-            elif absent:
-                of_round = [phase for phase in self._phases(submission) if phase.round == event.round]
-                own = [v for v in self._asked_verdicts(submission, of_round) if v.step.party == event.party]
-                yield from (each.event(event.time) for each in own[:1])
-                yield replace(event, value=own[0].message) if own else event
-            else:
-                yield event
-
-    def _verdicts(self, feed: Feed, submission: Submission, before: int) -> list[Verdict]:
-        """What AzureML says of the steps that failed in the phase that was the last to run; told as far as it is new.
-
-        A step that was lost may have told of an earlier attempt, so its loss is told all the same.
-        """
-        heard = {identity(event) for event in self._events[before:] if event.name == STEP_FAILED}
-        last = self._phases(submission)[min(feed.done + 1, submission.last - 1) - submission.first :]
-        found = self._asked_verdicts(submission, last)
-        if not found and feed.ended == "failed":  # no step's fault: what AzureML says of the pipeline itself
-            ask = partial(verdict, self._submissions.workspace, submission.job, self._next(feed).steps[-1])
-            found = [self._asked(ask, Patience())]
-        self._events += [
-            each.event(feed.end_time)
-            for each in found
-            if identity(each.step) not in heard or (each.lost and self.job.min_silos is None)
-        ]
-        return found
-
-    def _asked_verdicts(self, submission: Submission, phases: Sequence[Phase]) -> list[Verdict]:
-        """Verdicts on some phases; none, with a note, if the workspace refuses to give any."""
-        ask = partial(verdicts, self._submissions.workspace, submission.job, phases)
-        try:
-            return self._asked(ask, Patience())
-        except passing_errors() as error:
-            self._tell(NOTE, f"the workspace does not say why a step failed: {error}")
-            return []
-
     def _lost(self, feed: Feed, failed: Sequence[Verdict], before: int) -> list[Verdict]:
         """The steps for whose sake a pipeline's last phase is to run again."""
         if feed.ended != "failed":
             return []
         self._losses.count(failed, self._events[before:])
         return self._losses.try_again(failed, self._events[before:])
-
-    def _phases(self, submission: Submission) -> Sequence[Phase]:
-        return self._submissions.phases_of(submission.leg)[submission.first : submission.last]
-
-    def _next(self, feed: Feed) -> Phase:
-        """The phase that failed."""
-        return feed.phases[min(feed.done + 1, feed.last - 1)]
 
     def _end(self, status: str, when: float) -> None:
         self._tell_at(LIFECYCLE[status], when, str(self._error) if self._error else None)
@@ -391,14 +294,3 @@ class AzureMLRun(RunHandle):
 
     def _tell_at(self, name: str, when: float, value: Any = None) -> None:
         self._events.append(Event(time=when, round=self.rounds_done, party=ORCHESTRATOR, name=name, value=value))
-
-
-def name_of(phase: Phase) -> str:
-    return phase.name
-
-
-def passing_errors() -> tuple[type[Exception], ...]:
-    """What may be over in a while: the network, a token that cannot be renewed just now."""
-    from azure.core.exceptions import AzureError
-
-    return (TrackingError, AzureError)

@@ -15,6 +15,7 @@ from fl_kit.azureml.phases import Phase, phases
 from fl_kit.azureml.pipeline import compile_pipeline
 from fl_kit.azureml.submit import submit
 from fl_kit.azureml.workspace import Workspace
+from fl_kit.branching import ORIGIN
 from fl_kit.bundle import bytes_digest, verify, write_bundle
 from fl_kit.errors import StoreError
 from fl_kit.job import Job
@@ -22,7 +23,7 @@ from fl_kit.legs import part_of
 from fl_kit.plan import Plan, step_id
 from fl_kit.run_lock import RunLock
 from fl_kit.silo import Federation
-from fl_kit.store import ORIGIN, FolderStore
+from fl_kit.store import FolderStore
 
 RUN, PHASES, ATTEMPT, RESUMED, TIME, LEG = (
     f"fl_kit.{name}" for name in ("run", "phases", "attempt", "resumed", "time", "leg")
@@ -168,7 +169,7 @@ class Submissions:
             return self.made[-1]
         last = self.last_after(first, None) if last is None else last
         names = {phase.name for phase in self.phases[first:last]}
-        again = any(names & {phase.name for phase in self._of(earlier)} for earlier in self.made)
+        again = any(names & {phase.name for phase in self.of(earlier)} for earlier in self.made)
         submission = Submission(
             number=number,
             job=job_name(self.run_id, number),
@@ -219,7 +220,7 @@ class Submissions:
         made = [i for i, phase in enumerate(self.phases) if phase.makes_state and phase.round <= round]
         return made[-1] + 1 if made else 0
 
-    def _of(self, made: Submission) -> Sequence[Phase]:
+    def of(self, made: Submission) -> Sequence[Phase]:
         """The phases of a submission."""
         return self.phases_of(made.leg)[made.first : made.last]
 
@@ -241,7 +242,7 @@ class Submissions:
     def places(self, source: str) -> list[str]:
         """Every folder in which an output may be, the newest first."""
         step = source.partition(":")[0]
-        makers = [made for made in reversed(self.made) if any(step in phase.nodes for phase in self._of(made))]
+        makers = [made for made in reversed(self.made) if any(step in phase.nodes for phase in self.of(made))]
         found = [self.layout(made).source(source) for made in makers]
         if self.origin is not None and self.plan.by_id[step].round <= self.origin.round:
             found += self.origin.submissions.places(source)

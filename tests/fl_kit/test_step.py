@@ -24,6 +24,7 @@ from fl_kit.history import history
 from fl_kit.messages import META_FILE, TENSORS_FILE, Memory, State, Update, read, write
 from fl_kit.plan import ORCHESTRATOR, Plan, Step, step_id
 from fl_kit.protocols import Strategy
+from fl_kit.step_inputs import newest
 from fl_kit.tensors import digest
 from sim import samples
 from sim.run import SimulatedRun
@@ -749,17 +750,17 @@ def test_from_the_folder_of_all_that_it_kept_a_silo_takes_the_memory_that_counte
 def test_of_a_round_that_was_run_again_the_last_memory_is_taken(tmp_path: Path) -> None:
     for name in ("round_003", "round_003-2", "round_003-10", "round_0031"):
         (tmp_path / name).mkdir()
-    assert command.newest([tmp_path], 3).name == "round_003-10"
-    assert command.newest([tmp_path], 4).name == "round_004"
+    assert newest([tmp_path], 3).name == "round_003-10"
+    assert newest([tmp_path], 4).name == "round_004"
 
 
 def test_a_run_that_branched_off_takes_an_earlier_memory_from_the_other_one(tmp_path: Path) -> None:
     own, other = tmp_path / "own", tmp_path / "other"
     for folder in (own / "round_004", other / "round_003", other / "round_004-2"):
         folder.mkdir(parents=True)
-    assert command.newest([own, other], 3) == other / "round_003"
-    assert command.newest([own, other], 4) == own / "round_004"
-    assert command.newest([own, other], 5) == own / "round_005"
+    assert newest([own, other], 3) == other / "round_003"
+    assert newest([own, other], 4) == own / "round_004"
+    assert newest([own, other], 5) == own / "round_005"
 
 
 def test_a_silo_that_never_counted_starts_without_a_memory(fit_ready: tuple[Folders, Step]) -> None:

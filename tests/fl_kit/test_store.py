@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from fl_kit import Federation, Scaffold
 from fl_kit.errors import FlKitError, IncompatibleError, RunNotFound, StoreError
 from fl_kit.events import EventLog
+from fl_kit.memory_store import MemoryStore
 from fl_kit.messages import Memory, State
+from fl_kit.packed_memories import pack, unpack
 from fl_kit.plan import round_name
 from fl_kit.retention import checked
-from fl_kit.store import FolderStore, MemoryStore, pack, unpack
+from fl_kit.store import FolderStore
 from fl_kit.tensors import digest
 from sim.in_process import InProcess
 from sim.processes import Processes

@@ -10,7 +10,8 @@ import pytest
 from fl_kit import FedAvg, Federation
 from fl_kit.errors import StepFailed
 from fl_kit.tensors import digest
-from sim.processes import ATTEMPT, Processes
+from sim.processes import Processes
+from sim.step_process import ATTEMPT
 from tests.sim.small import federation, job, undisturbed
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from fl_kit.errors import StoreError
+from fl_kit.memory_store import MemoryStore
 from fl_kit.messages import Memory, State
-from fl_kit.store import MemoryStore
 from sim.saver import Saver, stopwatch
 
 

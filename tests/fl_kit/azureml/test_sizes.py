@@ -91,7 +91,7 @@ def test_the_figures_of_many_silos_are_all_there_and_the_root_has_few_names(ten,
     found, whole = (frame.history().sort_values(order, ignore_index=True) for frame in (run, expected))
     pd.testing.assert_frame_equal(found, whole, check_exact=True)
     assert digests(run, range(3)) == digests(expected, range(3))
-    root = run._server.get("runs/get", run_id=run.id)["run"]["data"]["metrics"]
+    root = run._follower._server.get("runs/get", run_id=run.id)["run"]["data"]["metrics"]
     assert 0 < len(root) < NAMES
     assert {entry["key"].split("/")[0] for entry in root} == {"global", "orchestrator"}
     assert backend.attach(run.id).wait(timeout=60).events() == run.events()
