@@ -7,9 +7,12 @@ A run folder holds the first one at its top, and the later ones in the order in 
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fl_kit.bundle import bundle_digest
+from fl_kit.errors import StoreError
 from fl_kit.files import make_folder, write_text
 from fl_kit.plan import Plan
 from fl_kit.silo import Federation
@@ -35,6 +38,11 @@ class Leg:
     after: int = -1
     words: str = ""
 
+    @cached_property
+    def digest(self) -> str:
+        """That of the bundle that its steps run under."""
+        return bundle_digest(self.job, self.plan)
+
     def announcement(self, federation: Federation) -> dict[str, Any]:
         """What the event of a change says."""
         told = self.job.announcement(federation)
@@ -47,8 +55,13 @@ def first_leg(job: "Job", plan: Plan, federation: Federation) -> Leg:
 
 
 def keep(folder: Path, number: int, leg: Leg) -> None:
-    """Write a run's leg into its folder; it is there once its job.json is."""
+    """Write a run's leg into its folder; it is there once its job.json is.
+
+    Raises StoreError if there is one: another kernel has changed the run since this one looked.
+    """
     place = folder / part_of(number)
+    if (place / "job.json").exists():
+        raise StoreError(f"run {folder.name} was changed by another kernel: resume it, or attach to it, anew")
     make_folder(place, durable=True)
     write_text(place / "plan.json", leg.plan.to_json(), durable=True)
     about = {"after": leg.after, "silos": list(leg.silos), "words": leg.words}

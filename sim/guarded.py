@@ -4,17 +4,16 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 from fl_kit.approvals import Approval
-from fl_kit.bundle import bundle_digest
 from fl_kit.errors import PolicyError, StepFailed
 from fl_kit.execute import Inputs, Outputs
-from fl_kit.job import Job
-from fl_kit.plan import ORCHESTRATOR, Plan, Step
+from fl_kit.legs import Leg
+from fl_kit.plan import ORCHESTRATOR, Step
 from fl_kit.policy import Offer, admit, policy_files
 from fl_kit.protocols import Emit
 from sim.engine import Runner
 
 
-def guarded(runner: Runner, job: Job, plan: Plan, approvals: Sequence[Approval]) -> Runner:
+def guarded(runner: Runner, leg: Leg, approvals: Sequence[Approval]) -> Runner:
     """The same runner, which runs no step of a silo whose policy refuses the bundle.
 
     Without any policy the bundle's digest is never computed.
@@ -22,7 +21,7 @@ def guarded(runner: Runner, job: Job, plan: Plan, approvals: Sequence[Approval])
 
     @cache
     def offer() -> Offer:
-        return Offer(digest=bundle_digest(job, plan), approvals=approvals, job=job.to_dict(), plan=plan)
+        return Offer(digest=leg.digest, approvals=approvals, job=leg.job.to_dict(), plan=leg.plan)
 
     def run(step: Step, inputs: Inputs, emit: Emit, check: Callable[[], None]) -> Outputs:
         if step.party != ORCHESTRATOR and policy_files(folder := str(inputs.get("data", ""))):

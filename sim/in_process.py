@@ -9,18 +9,19 @@ from typing import Any
 import torch
 
 from fl_kit.approvals import brought
-from fl_kit.bundle import bundle_digest
+from fl_kit.branching import branch
 from fl_kit.errors import StoreError
 from fl_kit.execute import Inputs, Outputs, run_step
 from fl_kit.job import Job
 from fl_kit.legs import Leg, first_leg
+from fl_kit.memory_store import MemoryStore
 from fl_kit.plan import Step
 from fl_kit.protocols import Emit
 from fl_kit.readable import as_code
 from fl_kit.retention import Keep, checked
 from fl_kit.run_ids import new_id
 from fl_kit.silo import Federation
-from fl_kit.store import KEEP_KEY, FolderStore, MemoryStore, Store
+from fl_kit.store import KEEP_KEY, FolderStore, Store
 from fl_kit.workbench import Load, Workbench, load
 from sim.engine import Runner
 from sim.faults.disturbance import Disturbance, Given
@@ -118,8 +119,8 @@ class InProcess:
         if self.folder is None:
             raise StoreError(f"run {run_id} is kept in memory only: give InProcess a folder, to go back to a round")
         store = FolderStore.open(self._runs, run_id)
-        branch = store.branch(self._runs / new_id(store.job().task.name), to_round)
-        return self.resume(branch, paused=True)
+        other = branch(store, self._runs / new_id(store.job().task.name), to_round)
+        return self.resume(other, paused=True)
 
     @property
     def _runs(self) -> Path:
@@ -140,8 +141,8 @@ class InProcess:
 
         def runner(leg: Leg) -> Runner:
             # a run that is kept in memory only writes nothing, so that its updates name no bundle
-            bench.bundle = "" if self.folder is None else bundle_digest(leg.job, leg.plan)
-            own = guarded(self.runner(leg.job, bench), leg.job, leg.plan, approvals)
+            bench.bundle = "" if self.folder is None else leg.digest
+            own = guarded(self.runner(leg.job, bench), leg, approvals)
             own = keeping(own, kept) if self.keep_updates else own
             struck, events = in_this_process(own, bench, leg.job), store.events.read()
             own = disturbance.striking(own, job=leg.job, plan=leg.plan, bench=bench, events=events, struck=struck)

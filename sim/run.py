@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 import torch
 
 from fl_kit.audit import CHANGED, RESUMED, SUBMITTED, record_run_event
-from fl_kit.bundle import bundle_digest
 from fl_kit.errors import FlKitError, Stopped
 from fl_kit.events import (
     RUN_CHANGED,
@@ -87,10 +86,9 @@ class SimulatedRun(RunHandle):
             self._has_ended()
             return self
         if self.folder is not None:
-            event = RESUMED if resumed else SUBMITTED
-            digest = bundle_digest(self.job, self.plan)
+            event, leg = RESUMED if resumed else SUBMITTED, self._legs[-1]
             try:
-                record_run_event(self.folder, event, digest=digest, silos=self.federation.names)
+                record_run_event(self.folder, event, digest=leg.digest, silos=leg.silos)
             except FlKitError:
                 self._store.release()
                 raise
@@ -179,9 +177,8 @@ class SimulatedRun(RunHandle):
 
     def _write_leg(self, number: int, leg: Leg) -> None:
         if self.folder is not None:
+            record_run_event(self.folder, CHANGED, digest=leg.digest, silos=leg.silos)
             keep(self.folder, number, leg)
-            digest = bundle_digest(leg.job, leg.plan)
-            record_run_event(self.folder, CHANGED, digest=digest, silos=leg.silos)
         self._tell(RUN_CHANGED, leg.announcement(self.federation))
         self._store.events.flush()
 

@@ -1,6 +1,7 @@
 """Accuracy, precision, recall and F1 from counts."""
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -107,7 +108,7 @@ class Accuracy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Confusion:
+class Confusion(ABC):
     """What precision, recall and F1 share: per class, the rows that are hits, predicted so, and really so.
 
     threshold  class 1 is predicted where sigmoid(output) ≥ threshold (one column, or average="binary")
@@ -137,9 +138,9 @@ class Confusion:
         return f"{self.word}{averaged}" + ("" if self.threshold == 0.5 else f"_at_{self.threshold:g}")
 
     @staticmethod
+    @abstractmethod
     def possible(predicted: Tensor, actual: Tensor) -> Tensor:
         """By what the hits of each class are divided."""
-        raise NotImplementedError
 
     def sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
         check_logits(self.name, outputs, targets)

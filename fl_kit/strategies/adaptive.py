@@ -67,4 +67,4 @@ class Adaptive(FedAvg):
 
     def second_moment(self, v: Tensor, squared: Tensor) -> Tensor:
         """The next v, from the last one and delta²; what tells the three apart."""
-        raise NotImplementedError(f"{type(self).__name__} defines no second_moment")
+        raise IncompatibleError(f"{type(self).__name__} defines no second_moment(v, squared): define it")

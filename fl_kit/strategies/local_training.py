@@ -118,7 +118,7 @@ class LocalTraining:
 
         In the model's order. Called only where `corrects_gradients` is set.
         """
-        raise NotImplementedError(f"{type(self).__name__} sets corrects_gradients and defines no correction")
+        raise IncompatibleError(f"{type(self).__name__} sets corrects_gradients; define its correction(…)")
 
 
 def in_row(lr: Any) -> Any:

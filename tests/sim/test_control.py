@@ -203,6 +203,16 @@ def test_wherever_rates_are_changed_it_is_their_schedule(silos, at, fraction):
     assert digests(run, range(6)) == digests(undisturbed(scheduled, silos), range(6))
 
 
+def test_a_change_that_another_kernel_made_is_not_written_over(silos, tmp_path):
+    """Both have read the finished run; the second one would go on without the first one's change."""
+    first = job().run(silos, on=InProcess(folder=tmp_path)).wait()
+    second = InProcess(folder=tmp_path).resume(first.id)
+    first.extend(rounds=1).wait()
+    with pytest.raises(StoreError, match="was changed by another kernel: resume it"):
+        second.extend(rounds=2)
+    assert InProcess(folder=tmp_path).resume(first.id).job.rounds == 4
+
+
 def test_undo_goes_on_from_an_earlier_round(silos, tmp_path):
     run = job(strategy=SCAFFOLD).run(silos, on=InProcess(folder=tmp_path)).wait()
     branch = run.undo(to_round=1)

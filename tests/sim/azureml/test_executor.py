@@ -256,9 +256,9 @@ def test_modules_in_an_archive_are_compiled_once_for_all_steps_and_jobs(tmp_path
     assert Path(warm[1]).is_relative_to(unpacked / "kit" / "__pycache__")
     assert Path(warm[1]).is_file()
     for found, more in ((warm, ""), (cold, "/more"), (shell, "")):
-        assert found[2].endswith(f"/work/kit.zip:{more}")
+        assert found[2].endswith(f"/kit.zip:{more}")
     for found in (cold, shell):
-        assert found[0].endswith("/work/kit.zip/kit/facts.py")
+        assert found[0].endswith("/kit.zip/kit/facts.py")
 
 
 def test_an_archive_that_may_grow_or_is_damaged_is_left_as_it_is(tmp_path):
@@ -270,7 +270,7 @@ def test_an_archive_that_may_grow_or_is_damaged_is_left_as_it_is(tmp_path):
     (code / "damaged.zip").write_bytes(damaged.replace(b"import", b"export"))
     (code / "none.zip").write_text("no archive")
     with executing(state) as executor:
-        assert facts(executor, code, "warm")[0].endswith("/work/kit.zip/kit/facts.py")
+        assert facts(executor, code, "warm")[0].endswith("/kit.zip/kit/facts.py")
     assert not (state.root / "jobs" / ".archives").exists()
 
 
