@@ -23,9 +23,11 @@ def leave(ctx: StepContext, update: Update, state: State | None = None) -> Updat
 
     Raises MessageError for an update of a training step that is malformed, so that the step is tried again.
     """
-    if ctx.step.op == "fit" and not (state and state.done):
-        check_form(ctx, update)
-    return replace(update, silo=ctx.step.party, origin=Origin(step=ctx.step.id, start=state, bundle=ctx.bench.bundle))
+    origin = Origin(step=ctx.step.id, start=state, bundle=ctx.bench.bundle)
+    named = replace(update, silo=ctx.step.party, origin=origin)
+    if ctx.step.op == "fit" and not (state and ctx.job.is_enough(state)):
+        object.__setattr__(named, "norm", form_norm(ctx, named))  # frozen for all but this door
+    return named
 
 
 def expected(ctx: StepContext, updates: Iterable[Update], state: State | None = None) -> Iterator[Update]:
@@ -124,10 +126,10 @@ def check_arrival(ctx: StepContext, update: Update, state: State) -> None:
     UpdateForm.of(ctx.job, ctx.step, ctx.model).norm(update)
 
 
-def check_form(ctx: StepContext, update: Update) -> None:
-    """Raise MessageError for an update that is malformed."""
+def form_norm(ctx: StepContext, update: Update) -> float:
+    """The norm of the update's delta; raises MessageError for an update that is malformed."""
     try:
-        UpdateForm.of(ctx.job, ctx.step, ctx.model).norm(update)
+        return UpdateForm.of(ctx.job, ctx.step, ctx.model).norm(update)
     except MessageError as error:
         raise MessageError(f"malformed update: {error}") from error
 

@@ -49,6 +49,8 @@ class Update(Shown):
     metrics  sums of each metric, float64; their formula is applied after adding them up
     silo     who sent it; set at the silo's door
     origin   which step made it, from which state, under which bundle; set at the silo's door. None for one made by hand
+    norm     of its delta, where the silo's door has just looked at these very tensors, so that the orchestrator's need
+             not read them all again; None for one that was read from a file or made from another update
 
     >>> [update.silo for update in run.updates(3)]
     ['alpha', 'bravo', 'charlie', 'delta']
@@ -60,6 +62,7 @@ class Update(Shown):
     metrics: Tensors = field(default_factory=dict)
     silo: str = ""
     origin: "Origin | None" = None
+    norm: float | None = field(default=None, init=False, compare=False, repr=False)
 
     def table(self) -> Table:
         """What is sent, tensor by tensor."""

@@ -51,6 +51,9 @@ class UpdateForm:
 
     def norm(self, update: Update) -> float:
         """The norm of the update's delta; raises MessageError for what is not finite, or of another form."""
+        if update.norm is not None:
+            self.check(update)
+            return update.norm
         return check_update(update, self.delta, self.extra)
 
 

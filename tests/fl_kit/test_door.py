@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from fl_kit import FedAvg, Federation
+from fl_kit import FedAvg, Federation, update_form
 from fl_kit.errors import StepFailed
 from fl_kit.events import NOTE, SILO_LEFT_OUT, Event
 from fl_kit.execute import run_step
 from fl_kit.messages import State, Update
 from fl_kit.tensors import digest
+from fl_kit.update_checks import check_update
 from fl_kit.workbench import Workbench
 from tests.tasks import QUADRATIC, job, silos
 
@@ -175,3 +176,33 @@ def test_an_update_made_by_hand_counts(federation: Federation) -> None:
     state, updates = second_round(walk, lambda now, before: now)
     bare = [replace(update, origin=None) for update in updates]
     assert digest(walk.combine(2, state, bare).params) == digest(walk.combine(2, state, updates).params)
+
+
+def test_the_tensors_of_an_update_are_read_once_by_the_doors(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where silo and orchestrator share a process; a large model's tensors take as long to read as to add up."""
+    looked: list[str] = []
+
+    def look(update: Update, *more: Any) -> float:
+        looked.append(update.silo)
+        return check_update(update, *more)
+
+    monkeypatch.setattr(update_form, "check_update", look)
+    walk = Walk(federation)
+    state = walk.start()
+    updates = walk.fits(1, state)
+    assert [update.norm for update in updates] == [check_update(update, update.delta, {}) for update in updates]
+    walk.combine(1, state, updates)
+    assert looked == ["ash", "birch", "cedar"]
+
+
+def test_an_update_made_from_another_is_read_anew(federation: Federation) -> None:
+    """Whatever changed on its way: the norm that the silo's door found is not believed for other tensors."""
+    walk = Walk(federation)
+    state = walk.start()
+    ash, birch, cedar = walk.fits(1, state)
+    spoilt = replace(birch, delta={name: value * float("nan") for name, value in birch.delta.items()})
+    assert spoilt.norm is None
+    with pytest.raises(StepFailed, match="the update of birch: delta of 'w' is not finite"):
+        walk.combine(1, state, [ash, spoilt, cedar])
