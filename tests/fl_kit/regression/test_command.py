@@ -37,7 +37,7 @@ bands.auc = { value = 0.9, absolute = 0.02 }
 bands.acu = { value = 0.9, relative = 0.1 }
 
 [slow.quick]
-budget = 6
+budget = 30
 
 [unset.quick]
 parameters = { level = 2 }
@@ -90,7 +90,7 @@ def said_of(done: tuple[int, str, Path], name: str) -> str:
         ("broken", "auc is 0.5, outside its band 0.9 ± 0.02 by 0.38"),
         ("silent", "acu has a band and was never recorded; did you mean 'auc'"),
         ("failing", "cell 'cell-2' (1 / 0) failed: ZeroDivisionError: division by zero"),
-        ("slow", "it took more than its budget of 6 s, in cell 'cell-2' (import time)"),
+        ("slow", "it took more than its budget of 30 s, in cell 'cell-2' (import time)"),
         (
             "unset",
             "unset.ipynb has no cell tagged 'parameters', so level cannot be set; tag the cell that assigns them",
