@@ -23,8 +23,7 @@ from fl_kit.execute import Inputs, Outputs
 from fl_kit.job import Job
 from fl_kit.plan import Plan, Step
 from fl_kit.protocols import Emit
-from fl_kit.workbench import Workbench
-from sim.engine import Runner
+from sim.engines.engine import Runner
 from sim.faults import Drop
 from sim.in_process import InProcess
 
@@ -40,15 +39,13 @@ class Watched(InProcess):
 
     look: Callable[[int], None]
 
-    def runner(self, job: Job, bench: Workbench) -> Runner:
-        honest = super().runner(job, bench)
-
-        def run(step: Step, inputs: Inputs, emit: Emit, check: Callable[[], None]) -> Outputs:
+    def watched(self, run: Runner) -> Runner:
+        def run_and_look(step: Step, inputs: Inputs, emit: Emit, check: Callable[[], None]) -> Outputs:
             if step.op == "aggregate":
                 self.look(step.round)
-            return honest(step, inputs, emit, check)
+            return run(step, inputs, emit, check)
 
-        return run
+        return run_and_look
 
 
 def soak(silos: int, rounds: int, scratch: Path) -> dict[str, Any]:

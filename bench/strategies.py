@@ -23,8 +23,7 @@ from fl_kit.execute import Inputs, Outputs
 from fl_kit.messages import Memory, Update
 from fl_kit.plan import Step
 from fl_kit.protocols import Emit
-from fl_kit.workbench import Workbench
-from sim.engine import Runner
+from sim.engines.engine import Runner
 from sim.in_process import InProcess
 
 YARDSTICK = FedAvg.__name__
@@ -40,9 +39,7 @@ class Watched(InProcess):
 
     hear: Hear
 
-    def runner(self, job: Job, bench: Workbench) -> Runner:
-        run = super().runner(job, bench)
-
+    def watched(self, run: Runner) -> Runner:
         def run_and_tell(step: Step, inputs: Inputs, emit: Emit, check: Callable[[], None]) -> Outputs:
             outputs = run(step, inputs, emit, check)
             self.hear(step, outputs)

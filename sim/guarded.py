@@ -10,7 +10,7 @@ from fl_kit.legs import Leg
 from fl_kit.plan import ORCHESTRATOR, Step
 from fl_kit.policy import Offer, admit, policy_files
 from fl_kit.protocols import Emit
-from sim.engine import Runner
+from sim.engines.engine import Runner
 
 
 def guarded(runner: Runner, leg: Leg, approvals: Sequence[Approval]) -> Runner:

@@ -1,7 +1,6 @@
 """InProcess: a whole federation simulated in the notebook's own process."""
 
 import platform
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,35 +10,37 @@ import torch
 from fl_kit.approvals import brought
 from fl_kit.branching import branch
 from fl_kit.errors import StoreError
-from fl_kit.execute import Inputs, Outputs, run_step
 from fl_kit.job import Job
 from fl_kit.legs import Leg, first_leg
 from fl_kit.memory_store import MemoryStore
-from fl_kit.plan import Step
-from fl_kit.protocols import Emit
 from fl_kit.readable import as_code
 from fl_kit.retention import Keep, checked
 from fl_kit.run_ids import new_id
 from fl_kit.silo import Federation
 from fl_kit.store import KEEP_KEY, FolderStore, Store
 from fl_kit.workbench import Load, Workbench, load
-from sim.engine import Runner
+from sim.engines.choice import AUTO, engine_for
+from sim.engines.choice import checked as checked_engine
+from sim.engines.engine import Engine, Runner, Simulation
+from sim.engines.exact import Exact
 from sim.faults.disturbance import Disturbance, Given
 from sim.faults.striking import in_this_process, refuse_hanging
 from sim.guarded import guarded
 from sim.kept_updates import KeptInFolder, KeptInMemory, KeptUpdates, keeping
 from sim.run import SimulatedRun
 
-FAULTS = "faults"
+FAULTS, ENGINE = "faults", "engine"
 """Where the run folder's environment.json holds them."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class InProcess:
-    """Simulates every silo in this process, one after the other; the bits that it gives define all others.
+    """Simulates every silo on this machine; the bits of its exact engine define all others.
 
     folder    where run folders are made; None keeps the run in memory only (its last state)
     threads   torch threads; the bits may depend on it, so it is fixed (1) and recorded in the run
+    engine    how the silos' steps are computed: "exact", one silo after the other in this process; "auto" chooses, and
+              says what and why in the run
     keep      which rounds' states stay: "all", "last", or so many of the last ones; None means all in a folder, and
               the last one in memory. A run can be resumed from the last one; older ones are there to look at
     load      how a silo's rows are read; the task's own `data` by default
@@ -52,6 +53,7 @@ class InProcess:
 
     folder: str | Path | None = "runs"
     threads: int = 1
+    engine: str = AUTO
     keep: Keep | None = None
     load: Load = load
     keep_updates: bool = False
@@ -59,6 +61,7 @@ class InProcess:
     approvals: str | Path | None = None
 
     def __post_init__(self) -> None:
+        checked_engine(self.engine)
         if self.keep is not None:
             checked(self.keep, "InProcess")
 
@@ -79,16 +82,19 @@ class InProcess:
         refuse_hanging(disturbance.faults(), job)
         bench = Workbench(job.task, seed=job.seed, device=job.device, load=disturbance.load(self.load, federation))
         run_id = new_id(job.task.name)
+        engine = self._engine(job, federation, bench, self.threads, disturbance)
         store: Store = MemoryStore(keep=self.keep or "last")
         if self.folder is not None:
             found = {
                 **environment(self.threads, bench.device),
+                ENGINE: engine.name,
                 FAULTS: disturbance.recorded(),
                 KEEP_KEY: self.keep or "all",
             }
             store = FolderStore.create(Path(self.folder) / run_id, job, plan, federation, found)
         legs = [first_leg(job, plan, federation)]
-        return self._run(run_id, legs, federation, store, bench, self.threads, disturbance).start(paused=paused)
+        run = self._run(run_id, legs, federation, store, bench, self.threads, disturbance, engine)
+        return run.start(paused=paused)
 
     def resume(self, run_id: str, *, paused: bool = False) -> SimulatedRun:
         """Go on with an unfinished run from its last whole round; the bits are those of an undisturbed run.
@@ -108,7 +114,8 @@ class InProcess:
         )
         bench = Workbench(job.task, seed=job.seed, device=job.device, load=disturbance.load(self.load, federation))
         federation = federation.check() if self.load is load else federation
-        run = self._run(run_id, legs, federation, store, bench, threads, disturbance)
+        engine = self._engine(job, federation, bench, threads, disturbance, str(found.get(ENGINE, Exact.name)))
+        run = self._run(run_id, legs, federation, store, bench, threads, disturbance, engine)
         return run.start(resumed=True, paused=paused)
 
     def undo(self, run_id: str, to_round: int) -> SimulatedRun:
@@ -126,6 +133,20 @@ class InProcess:
     def _runs(self) -> Path:
         return Path(self.folder or "runs")
 
+    def _engine(
+        self,
+        job: Job,
+        federation: Federation,
+        bench: Workbench,
+        threads: int,
+        disturbance: Disturbance,
+        begun: str = "",
+    ) -> Engine:
+        simulation = Simulation(
+            job=job, federation=federation, bench=bench, threads=threads, own_load=self.load is not load
+        )
+        return engine_for(self.engine, simulation, disturbed=bool(disturbance.of), begun=begun)
+
     def _run(
         self,
         run_id: str,
@@ -135,6 +156,7 @@ class InProcess:
         bench: Workbench,
         threads: int,
         disturbance: Disturbance,
+        engine: Engine,
     ) -> SimulatedRun:
         approvals = brought(self.approvals, store.folder if isinstance(store, FolderStore) else None)
         kept = kept_updates(store)
@@ -142,7 +164,8 @@ class InProcess:
         def runner(leg: Leg) -> Runner:
             # a run that is kept in memory only writes nothing, so that its updates name no bundle
             bench.bundle = "" if self.folder is None else leg.digest
-            own = guarded(self.runner(leg.job, bench), leg, approvals)
+            engine.take(leg.job)
+            own = guarded(self.watched(engine), leg, approvals)
             own = keeping(own, kept) if self.keep_updates else own
             struck, events = in_this_process(own, bench, leg.job), store.events.read()
             own = disturbance.striking(own, job=leg.job, plan=leg.plan, bench=bench, events=events, struck=struck)
@@ -157,20 +180,12 @@ class InProcess:
             threads=threads,
             kept=kept,
             undo=self.undo,
+            engine=engine,
         )
 
-    def runner(self, job: Job, bench: Workbench) -> Runner:
-        """How its steps run; a subclass may watch or disturb them."""
-        return on_bench(job, bench)
-
-
-def on_bench(job: Job, bench: Workbench) -> Runner:
-    """Steps run here, on one bench."""
-
-    def run(step: Step, inputs: Inputs, emit: Emit, check: Callable[[], None]) -> Outputs:
-        return run_step(job, step, inputs, bench, emit=emit, check=check)
-
-    return run
+    def watched(self, run: Runner) -> Runner:
+        """What runs the steps, and is asked for each of them; a subclass may watch it."""
+        return run
 
 
 def kept_updates(store: Store) -> KeptUpdates:

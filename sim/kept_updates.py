@@ -10,7 +10,7 @@ from fl_kit.messages import Update, read, write
 from fl_kit.plan import Step, step_folder
 from fl_kit.protocols import Emit
 from fl_kit.store import STEPS
-from sim.engine import Runner
+from sim.engines.engine import Runner
 
 
 class KeptUpdates(Protocol):

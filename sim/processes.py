@@ -17,7 +17,7 @@ from fl_kit.run_ids import new_id
 from fl_kit.silo import Federation
 from fl_kit.store import KEEP_KEY, STEPS, FolderStore
 from fl_kit.workbench import Workbench, choose_device
-from sim.engine import Runner
+from sim.engines.engine import Runner
 from sim.faults.disturbance import Disturbance, Given
 from sim.faults.striking import refuse_hanging
 from sim.in_process import FAULTS, environment

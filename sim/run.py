@@ -3,13 +3,14 @@
 import atexit
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
 from fl_kit.audit import CHANGED, RESUMED, SUBMITTED, record_run_event
 from fl_kit.errors import FlKitError, Stopped
 from fl_kit.events import (
+    ENGINE,
     RUN_CHANGED,
     RUN_COMPLETED,
     RUN_FAILED,
@@ -22,13 +23,15 @@ from fl_kit.events import (
 from fl_kit.legs import Leg, keep
 from fl_kit.messages import Memory, State, Update
 from fl_kit.plan import ORCHESTRATOR, step_id
+from fl_kit.policy import policy_files
 from fl_kit.run_handle import RunHandle, unexpected
 from fl_kit.silo import Federation
 from fl_kit.store import FolderStore, Store
 from fl_kit.tensors import Tensors
 from sim.allocator import warm_allocator
-from sim.engine import Engine, Runner
+from sim.engines.engine import Ahead, Engine, Runner
 from sim.kept_updates import KeptUpdates
+from sim.walk import Walk
 
 _running: "weakref.WeakSet[SimulatedRun]" = weakref.WeakSet()
 
@@ -54,6 +57,7 @@ class SimulatedRun(RunHandle):
         threads: int,
         kept: KeptUpdates,
         undo: "Callable[[str, int], SimulatedRun]",
+        engine: Engine | None = None,
     ) -> None:
         super().__init__(run_id=run_id, legs=legs, federation=federation)
         self.folder = store.folder if isinstance(store, FolderStore) else None
@@ -61,11 +65,13 @@ class SimulatedRun(RunHandle):
         self._threads = threads
         self._kept = kept
         self._undo = undo
-        self._engine = Engine(
+        self._engine = engine
+        self._walk = Walk(
             legs=legs,
             federation=federation,
             store=store,
             runner=runner,
+            ahead=self._ahead,
             emit=store.events.append,
             check=self._check,
             gate=self._gate,
@@ -95,6 +101,8 @@ class SimulatedRun(RunHandle):
         if paused:
             self._gate.pause()
         self._tell(RUN_RESUMED if resumed else RUN_STARTED, self._announcement())
+        if self._engine is not None:
+            self._tell(ENGINE, self._engine.words)
         self._begin()
         return self
 
@@ -125,7 +133,7 @@ class SimulatedRun(RunHandle):
 
     def state(self, round: int = -1) -> State:
         """The state after a round; −1 is the last one. Raises StoreError if it was not kept."""
-        newest = self._engine.state
+        newest = self._walk.state
         if newest is not None and round in (-1, newest.round):
             return newest
         if round == -1:
@@ -148,10 +156,16 @@ class SimulatedRun(RunHandle):
         state = self.state()
         return state.params if start is None else dict(start(state, self.memories().get(silo)))
 
+    def _ahead(self, steps: Sequence[Ahead], check: Callable[[], None]) -> None:
+        # a silo with a policy of its own is asked step by step: nothing touches its rows before it has said yes
+        if self._engine is not None and not any(policy_files(str(inputs.get("data", ""))) for _, inputs in steps):
+            self._engine.ahead(steps, check)
+
     @property
     def kept_in(self) -> str:
         """The run folder, or the memory."""
-        return f"kept in {self.folder}" if self.folder else "kept in memory"
+        kept = f"kept in {self.folder}" if self.folder else "kept in memory"
+        return f"{kept}; {self._engine.words}" if self._engine else kept
 
     def _check(self) -> None:
         if self._stop.is_set():
@@ -187,7 +201,7 @@ class SimulatedRun(RunHandle):
         torch.set_num_threads(self._threads)
         try:
             with warm_allocator():
-                self._engine.run()
+                self._walk.run()
             self._end("completed", RUN_COMPLETED, None)
         except Stopped:
             self._end("stopped", RUN_STOPPED, None)
@@ -195,6 +209,8 @@ class SimulatedRun(RunHandle):
             self._error = error if isinstance(error, FlKitError) else unexpected(f"run {self.id} failed", error)
             self._end("failed", RUN_FAILED, str(self._error))
         finally:
+            if self._engine is not None:
+                self._engine.close()
             torch.set_num_threads(before)
             self._store.release()
             self._has_ended()

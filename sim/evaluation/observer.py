@@ -9,7 +9,7 @@ from fl_kit.messages import Groups, State, Update
 from fl_kit.plan import Step
 from fl_kit.protocols import Emit
 from fl_kit.tensors import Tensors, WeightedSum, norm
-from sim.engine import Runner
+from sim.engines.engine import Runner
 
 
 class Observer:

@@ -8,8 +8,7 @@ from fl_kit.errors import DataError
 from fl_kit.job import Job
 from fl_kit.silo import Federation
 from fl_kit.table import Cell, Shown, Table
-from fl_kit.workbench import Workbench
-from sim.engine import Runner
+from sim.engines.engine import Runner
 from sim.evaluation.measuring import chosen_metric
 from sim.evaluation.observer import Observer
 from sim.in_process import InProcess
@@ -157,5 +156,5 @@ class Observed(InProcess):
 
     observer: Observer = field(default_factory=Observer)
 
-    def runner(self, job: Job, bench: Workbench) -> Runner:
-        return self.observer.around(super().runner(job, bench))
+    def watched(self, run: Runner) -> Runner:
+        return self.observer.around(run)

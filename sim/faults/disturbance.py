@@ -17,7 +17,7 @@ from fl_kit.silo import Federation
 from fl_kit.task import Task
 from fl_kit.workbench import Load, Workbench
 from sim import faults
-from sim.engine import Runner
+from sim.engines.engine import Runner
 from sim.faults.attack import Attack, DataAttack, Known, UpdateAttack, told
 from sim.faults.fault import Fault
 from sim.faults.striking import Striking, Struck, failed_before, refuse_hanging

@@ -16,7 +16,7 @@ from fl_kit.messages import State, Update, read, write
 from fl_kit.plan import Plan, Step, step_id
 from fl_kit.protocols import Emit
 from fl_kit.workbench import Workbench
-from sim.engine import Runner
+from sim.engines.engine import Runner
 from sim.faults.fault import Fault
 from sim.faults.in_step import Words, on_a_faulty_machine
 from sim.faults.machine import ClockSkew, Crash, Hang, Slow

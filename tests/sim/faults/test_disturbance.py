@@ -14,12 +14,13 @@ from fl_kit.messages import Update
 from fl_kit.tensors import Tensors, add_scaled
 from fl_kit.workbench import Workbench
 from sim import faults
-from sim.engine import Runner
+from sim.engines.engine import Runner, Simulation
+from sim.engines.exact import Exact
 from sim.faults import ALittleIsEnough, Gaussian, InnerProduct, LabelFlip, MinMax, Scaled, SignFlip, SilentConstant
 from sim.faults.attack import Known, UpdateAttack
 from sim.faults.disturbance import Disturbance
 from sim.faults.fault import Fault
-from sim.in_process import InProcess, on_bench
+from sim.in_process import InProcess
 from tests.sim.small import digests, federation, job, undisturbed
 
 EACH: dict[str, Any] = {
@@ -55,7 +56,8 @@ def test_every_attack_is_here() -> None:
 
 def test_without_faults_nothing_is_wrapped(silos) -> None:
     none = Disturbance.given({}, silos)
-    runner: Runner = on_bench(job(), Workbench(job().task, seed=0))
+    bench = Workbench(job().task, seed=0)
+    runner: Runner = Exact(Simulation(job=job(), federation=silos, bench=bench, threads=1, own_load=False))
     assert none.runner(runner, job().plan(silos), 0, None) is runner
     load = InProcess().load
     assert none.load(load, silos) is load

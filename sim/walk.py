@@ -1,11 +1,11 @@
 """Walks a plan round by round, wherever its steps run: the order, the retries and the quorum of every simulation."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from fl_kit.door import failed, left_out
 from fl_kit.errors import StepFailed
 from fl_kit.events import ROUND_COMPLETED, ROUND_STARTED, STEP_TIMED, Event, now
-from fl_kit.execute import Inputs, Outputs
+from fl_kit.execute import Inputs
 from fl_kit.gate import Gate
 from fl_kit.legs import Leg
 from fl_kit.messages import Memory, State, Update
@@ -15,19 +15,18 @@ from fl_kit.protocols import Emit
 from fl_kit.silo import Federation
 from fl_kit.spent import Spent
 from fl_kit.store import Store
+from sim.engines.engine import Ahead, Runner
 from sim.saver import Saver, stopwatch
 
-Runner = Callable[[Step, Inputs, Emit, Callable[[], None]], Outputs]
-"""(step, inputs, emit, check) → outputs: where and how one step runs."""
 
-
-class Engine:
+class Walk:
     """Walks the orchestrator's steps; a silo's step runs when its update is asked for.
 
     So an update lives only until it is added up, and memory does not grow with the number of silos.
 
     legs    what holds from which round on; one that is added while a round is made holds after it
     runner  gives what runs the steps of a leg
+    ahead   hears of the silos' steps of a round before the first one is asked for
     gate    asked before each step whether the run may go on
     rests   called before the run rests at the gate, when what is done is kept; goes_on when it does so
     """
@@ -39,6 +38,7 @@ class Engine:
         federation: Federation,
         store: Store,
         runner: Callable[[Leg], Runner],
+        ahead: Callable[[Sequence[Ahead], Callable[[], None]], None],
         emit: Emit,
         check: Callable[[], None],
         gate: Gate,
@@ -50,6 +50,7 @@ class Engine:
         self.folders = {silo.name: silo.data for silo in federation.silos}
         self.store = store
         self.runner = runner
+        self.ahead = ahead
         self.emit = emit
         self.check = check
         self.gate = gate
@@ -138,24 +139,25 @@ class Engine:
 
     def _deliver(self, step: Step, fresh: dict[str, Memory]) -> Iterator[Update]:
         """The updates that a step combines, in silo order, each made when it is asked for."""
-        for silo, source in step.updates.items():
-            producer = self.leg.plan.by_id[source.partition(":")[0]]
-            inputs: dict[str, object] = {
-                "data": self.folders[silo],
-                "state": self.state,
-                "memory": self.memories.get(silo),
-            }
+        producers = [self._producer(silo, source) for silo, source in step.updates.items()]
+        self.ahead(producers, self.check)
+        for producer, inputs in producers:
             outputs = self._attempt(producer, inputs)
             if outputs is None:
                 continue
             if isinstance(memory := outputs.get("memory"), Memory):
-                fresh[silo] = memory
+                fresh[producer.party] = memory
             update = outputs.pop("update")
             assert isinstance(update, Update)
             yield update
             del update
 
-    def _attempt(self, step: Step, inputs: dict[str, object]) -> dict[str, object] | None:
+    def _producer(self, silo: str, source: str) -> Ahead:
+        """The step that makes a silo's update, and what it begins with."""
+        inputs = {"data": self.folders[silo], "state": self.state, "memory": self.memories.get(silo)}
+        return self.leg.plan.by_id[source.partition(":")[0]], inputs
+
+    def _attempt(self, step: Step, inputs: Inputs) -> dict[str, object] | None:
         """A silo's step, tried again as often as the job says; None if the silo is left out."""
         for left in range(self.leg.job.retries, -1, -1):
             try:
@@ -169,7 +171,7 @@ class Engine:
                 self.emit(left_out(step.party, step.round, failure.message))
         return None
 
-    def _run(self, step: Step, inputs: dict[str, object]) -> dict[str, object]:
+    def _run(self, step: Step, inputs: Inputs) -> dict[str, object]:
         self._enter(step.round)
         seconds, others, told = stopwatch(), self._spent, Spent()
 

@@ -1,0 +1,51 @@
+"""Which engine computes a run: the one that was asked for, or the one that suits it."""
+
+from importlib import import_module
+
+from fl_kit.entries import nearest
+from fl_kit.errors import IncompatibleError
+from sim.engines.engine import Engine, Simulation
+from sim.engines.exact import Exact
+
+AUTO = "auto"
+HOMES: dict[str, str] = {}
+"""Engine's name → `module:class`, of those beside the exact one; loaded when they are first asked for."""
+
+
+def checked(asked: str) -> str:
+    """The name of an engine; raises IncompatibleError for one that there is not."""
+    known = [AUTO, Exact.name, *HOMES]
+    if asked not in known:
+        raise IncompatibleError(f"InProcess(engine={asked!r}): there is no such engine{nearest(str(asked), known)}")
+    return asked
+
+
+def engine_for(asked: str, simulation: Simulation, *, disturbed: bool, begun: str = "") -> Engine:
+    """The engine for a run.
+
+    disturbed  whether faults or attacks are given, which go around single steps
+    begun      the name of the engine that the run was begun with, if it is resumed: its bits hold to the end
+
+    An engine that cannot honour the job, or the place, is replaced by the exact one, which says why.
+    """
+    name = asked
+    if begun and (begun == Exact.name or not kind(begun).same_bits):
+        name = begun
+    if name in (AUTO, Exact.name):
+        return Exact(simulation)
+    if disturbed:
+        return instead(name, simulation, "faults strike single steps")
+    refusal = kind(name).refusal(simulation)
+    return instead(name, simulation, refusal) if refusal else kind(name)(simulation)
+
+
+def instead(name: str, simulation: Simulation, why: str) -> Exact:
+    """The exact engine in another one's place."""
+    return Exact(simulation, f"{name} cannot do it here: {why}")
+
+
+def kind(name: str) -> type[Engine]:
+    """The class of an engine."""
+    module, _, found = HOMES[name].partition(":") if name in HOMES else (Exact.__module__, "", Exact.__name__)
+    engine: type[Engine] = getattr(import_module(module), found)
+    return engine
