@@ -260,10 +260,11 @@ class Job(Shown):
         return json.dumps(self.to_dict(), indent=1) + "\n"
 
     @classmethod
-    def from_json(cls, text: str, source: str, init: Any = None) -> "Job":
+    def from_json(cls, text: str, source: str, init: Any = None, path: str = "") -> "Job":
         """The job that `to_json` wrote, with the task's source beside it, and the weights it starts from, if any.
 
         init  as for a Job; a path to the file is read when the weights are needed
+        path  where the source is, if it is there: what its tracebacks name
 
         Raises TaskError if source or weights are not those the job names, or the text is no job.
         """
@@ -274,7 +275,7 @@ class Job(Shown):
             name = found["task"]["name"]
             if digest(source) != found["task"]["sha256"]:  # before any of it runs
                 raise TaskError(f"the source of {name!r} is not the one of this job: its sha256 differs")
-            task = Task(name=name, source=source)
+            task = Task(name=name, source=source, path=path)
             return cls(
                 task=task,
                 strategy=build(found["strategy"], task.module),

@@ -103,8 +103,6 @@ def train(
 
     Raises TaskError if the loss is not finite, or if there are no rows to train on.
     """
-    if ctx.together is not None:
-        return ctx.together.train(ctx, start, settings, correction, memory, term)  # type: ignore[no-any-return]
     model, rows = ctx.model, ctx.rows("train")
     model.load(start)
     model.changed()
@@ -256,10 +254,7 @@ def evaluate(
 
     Sums add up over batches and silos to those of the pooled rows.
     """
-    metrics = ctx.task.metrics if metrics is None else metrics
-    if ctx.together is not None and (known := ctx.together.evaluate(ctx, params, split, metrics)) is not None:
-        return known
-    model, rows = ctx.model, ctx.rows(split)
+    model, rows, metrics = ctx.model, ctx.rows(split), ctx.task.metrics if metrics is None else metrics
     model.load(params)
     model.module.eval()
     total, count = 0.0, 0

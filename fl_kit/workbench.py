@@ -11,7 +11,6 @@ from fl_kit.batches import Rows, rows_from
 from fl_kit.errors import IncompatibleError, TaskError
 from fl_kit.local import measuring
 from fl_kit.model_state import ModelState
-from fl_kit.protocols import Together
 from fl_kit.randomness import seeded
 from fl_kit.task import Task
 
@@ -44,8 +43,6 @@ class Workbench:
         self.measure_loss = measuring(task.loss)
         self.draws: dict[str, bool] = {}
         """Whether training draws random numbers: of a silo with a Dataset, and under "" of all others."""
-        self.together: Together | None = None
-        """What trains and measures for several silos at once, where an engine does so."""
         self._load = load
         self._model: ModelState | None = None
         self._rows: dict[tuple[str, str], Rows] = {}

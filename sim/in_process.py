@@ -41,6 +41,8 @@ class InProcess:
     threads   torch threads; the bits may depend on it, so it is fixed (1) and recorded in the run
     engine    how the silos' steps are computed: "exact", one silo after the other in this process; "auto" chooses, and
               says what and why in the run
+    workers   how many processes compute silos at once, this one among them, where the engine has any; None takes the
+              cores that there are. Each has the memory of torch, of the model and of the rows that it reads
     keep      which rounds' states stay: "all", "last", or so many of the last ones; None means all in a folder, and
               the last one in memory. A run can be resumed from the last one; older ones are there to look at
     load      how a silo's rows are read; the task's own `data` by default
@@ -54,6 +56,7 @@ class InProcess:
     folder: str | Path | None = "runs"
     threads: int = 1
     engine: str = AUTO
+    workers: int | None = None
     keep: Keep | None = None
     load: Load = load
     keep_updates: bool = False
@@ -61,7 +64,7 @@ class InProcess:
     approvals: str | Path | None = None
 
     def __post_init__(self) -> None:
-        checked_engine(self.engine)
+        checked_engine(self.engine, self.workers)
         if self.keep is not None:
             checked(self.keep, "InProcess")
 
@@ -143,7 +146,12 @@ class InProcess:
         begun: str = "",
     ) -> Engine:
         simulation = Simulation(
-            job=job, federation=federation, bench=bench, threads=threads, own_load=self.load is not load
+            job=job,
+            federation=federation,
+            bench=bench,
+            threads=threads,
+            own_load=self.load is not load,
+            workers=self.workers,
         )
         return engine_for(self.engine, simulation, disturbed=bool(disturbance.of), begun=begun)
 

@@ -8,15 +8,24 @@ from sim.engines.engine import Engine, Simulation
 from sim.engines.exact import Exact
 
 AUTO = "auto"
-HOMES: dict[str, str] = {}
+HOMES: dict[str, str] = {"workers": "sim.engines.workers.engine:Workers"}
 """Engine's name → `module:class`, of those beside the exact one; loaded when they are first asked for."""
 
 
-def checked(asked: str) -> str:
-    """The name of an engine; raises IncompatibleError for one that there is not."""
+def checked(asked: str, workers: int | None = None) -> str:
+    """The name of an engine; raises IncompatibleError for one that there is not, or workers that it cannot have."""
     known = [AUTO, Exact.name, *HOMES]
     if asked not in known:
         raise IncompatibleError(f"InProcess(engine={asked!r}): there is no such engine{nearest(str(asked), known)}")
+    if workers is not None and (type(workers) is not int or workers < 1):
+        raise IncompatibleError(
+            f"InProcess(workers={workers!r}): must be a whole number of at least 1; None takes the cores that there are"
+        )
+    if workers is not None and asked == Exact.name:
+        raise IncompatibleError(
+            f"InProcess(engine='exact', workers={workers}): the exact engine computes one silo after the other; "
+            "say engine='workers', or leave `workers` away"
+        )
     return asked
 
 

@@ -26,6 +26,7 @@ class Simulation:
     job         as the run begins; a change of it comes with `Engine.take`
     bench       the run's own: its model and rows, in this process
     threads     torch threads of this process
+    workers     how many processes may compute at once, as it was asked for; None leaves it to the engine
     own_load    whether the rows are read by a function of the notebook, which no other process can call
     """
 
@@ -34,6 +35,7 @@ class Simulation:
     bench: Workbench
     threads: int
     own_load: bool
+    workers: int | None = None
 
 
 class Engine(ABC):

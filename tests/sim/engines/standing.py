@@ -1,0 +1,62 @@
+"""Workers that stay for all tests of a module: starting Python and torch takes longer than what they then do."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from fl_kit.job import Job
+from fl_kit.silo import Federation
+from sim.engines.workers import engine
+from sim.engines.workers.crew import Crew
+from sim.in_process import InProcess
+from sim.run import SimulatedRun
+
+PATIENCE = 120.0
+"""Seconds for what takes one on a machine that has nothing else to do."""
+
+
+def unhurried() -> None:
+    """Nobody asks to stop."""
+
+
+class Standing(engine.Workers):
+    """The engine with a crew that outlives it; this process combines only, so that every silo's step is a worker's."""
+
+    helps = False
+    crew_of_all: "Crew | None" = None
+
+    def _new_crew(self) -> Crew:
+        kind = Standing
+        if kind.crew_of_all is None:
+            kind.crew_of_all = super()._new_crew()
+        kind.crew_of_all.compute = self._run
+        return kind.crew_of_all
+
+    def close(self) -> None:
+        self.crew.ahead([], unhurried)
+
+    def end(self) -> None:
+        super().close()
+
+
+@contextmanager
+def standing_workers(patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Within the block engine="workers" means those that stay, three of them, from the first step on."""
+    patch.setattr(engine, "PAYS", 0.0)
+    patch.setattr("sim.engines.choice.HOMES", {"workers": f"{__name__}:Standing"})
+    patch.setattr(engine, "count", lambda simulation: 3)
+    try:
+        yield
+    finally:
+        crew, Standing.crew_of_all = Standing.crew_of_all, None
+        if crew is not None:
+            crew.close()
+
+
+def run_by(name: str, job: Job, federation: Federation, **settings: Any) -> SimulatedRun:
+    """A run by that engine, ended; every state of it is kept."""
+    run = InProcess(**{"folder": None, "keep": "all", **settings}, engine=name).start(job, federation)
+    run._ended.wait(PATIENCE)
+    return run
