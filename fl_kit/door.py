@@ -107,7 +107,7 @@ def wellformed(
     ctx: StepContext, updates: Iterable[Update], state: State | None = None
 ) -> Iterator[tuple[Update, float]]:
     """The `expected` updates of the form that the step waits for, each with the norm of its delta; others as there."""
-    form, sums = UpdateForm.of(ctx.job, ctx.step, ctx.model), SumsForm(ctx.task)
+    form, sums = form_of(ctx), SumsForm(ctx.task)
     for update in expected(ctx, updates, state):
         try:
             length = form.norm(update)
@@ -123,13 +123,22 @@ def check_arrival(ctx: StepContext, update: Update, state: State) -> None:
     """Raise MessageError for an update that `arriving` would refuse, so that there is time to ask for another."""
     if why := unexpected(ctx, update, state):
         raise MessageError(why)
-    UpdateForm.of(ctx.job, ctx.step, ctx.model).norm(update)
+    form_of(ctx).norm(update)
+
+
+def form_of(ctx: StepContext) -> UpdateForm:
+    """The form of the updates that the step takes, or makes; worked out once for all silos of a job."""
+    job, form = ctx.bench.forms.get(ctx.step.op, (None, None))
+    if job is not ctx.job:
+        form = UpdateForm.of(ctx.job, ctx.step, ctx.model)
+        ctx.bench.forms[ctx.step.op] = ctx.job, form
+    return form  # type: ignore[no-any-return]  # the bench stands below the doors
 
 
 def form_norm(ctx: StepContext, update: Update) -> float:
     """The norm of the update's delta; raises MessageError for an update that is malformed."""
     try:
-        return UpdateForm.of(ctx.job, ctx.step, ctx.model).norm(update)
+        return form_of(ctx).norm(update)
     except MessageError as error:
         raise MessageError(f"malformed update: {error}") from error
 

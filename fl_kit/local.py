@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from fl_kit.backward import backward
 from fl_kit.batches import EVALUATION_BATCH, Rows, call
 from fl_kit.errors import TaskError
 from fl_kit.messages import Groups, Memory, Update
@@ -106,7 +107,7 @@ def train(
     model, rows = ctx.model, ctx.rows("train")
     model.load(start)
     model.changed()
-    model.module.train()
+    model.training(True)
     kept: Groups = {}
     try:
         if ctx.task.fit:
@@ -151,7 +152,7 @@ def loop(
             value = loss(outputs, targets)
             unit = one_like(value) if unit is None else unit
             whole = value if term is None else value + term.term(inputs, outputs)
-            whole.backward(unit)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            backward(whole, unit)
             descend(optimizer, params, views, correction)
             losses.append(value.detach())
             sizes.append(len(targets))
@@ -256,7 +257,7 @@ def evaluate(
     """
     model, rows, metrics = ctx.model, ctx.rows(split), ctx.task.metrics if metrics is None else metrics
     model.load(params)
-    model.module.eval()
+    model.training(False)
     total, count = 0.0, 0
     sums: Tensors = {}
     with torch.no_grad():

@@ -94,6 +94,25 @@ class ModelState:
         torch._foreach_copy_(list(own.values()), [params[name] for name in own])
         self._loaded = params
 
+    def training(self, mode: bool) -> None:
+        """Put the model into training mode, or into evaluation mode: what `module.train(mode)` does."""
+        if self._own_modes:
+            self.module.train(mode)
+        else:
+            for one in self._modules:
+                one.__dict__["training"] = mode  # at each step, nn.Module's own way costs as much as a layer
+
+    @cached_property
+    def _modules(self) -> list[nn.Module]:
+        return list(self.module.modules())
+
+    @cached_property
+    def _own_modes(self) -> bool:
+        """Whether a module has its own idea of training and evaluation, as one with a frozen part often has."""
+        return any(
+            type(one).train is not nn.Module.train or type(one).eval is not nn.Module.eval for one in self._modules
+        )
+
     def changed(self) -> None:
         """Say that the model no longer holds the state that was loaded."""
         self._loaded = None

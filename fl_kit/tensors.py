@@ -1,6 +1,7 @@
 """Named tensors and the little algebra that federated learning needs of them."""
 
 import hashlib
+import math
 from collections.abc import Iterable
 from typing import TypeAlias
 
@@ -22,7 +23,7 @@ def norm(tensors: Iterable[Tensor]) -> float:
     if not floating:
         return 0.0
     wide = [t if t.element_size() >= 4 else t.float() for t in floating]  # float16 holds no norm above 65,504
-    return float(torch.stack(torch._foreach_norm(wide)).double().norm())
+    return math.hypot(*torch.stack(torch._foreach_norm(wide)).tolist())
 
 
 def accumulator(value: Tensor) -> torch.dtype:

@@ -43,6 +43,8 @@ class Workbench:
         self.measure_loss = measuring(task.loss)
         self.draws: dict[str, bool] = {}
         """Whether training draws random numbers: of a silo with a Dataset, and under "" of all others."""
+        self.forms: dict[str, Any] = {}
+        """What the doors know of the updates of a kind of step; see `fl_kit.door.form_of`."""
         self._load = load
         self._model: ModelState | None = None
         self._rows: dict[tuple[str, str], Rows] = {}

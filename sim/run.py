@@ -158,7 +158,9 @@ class SimulatedRun(RunHandle):
 
     def _ahead(self, steps: Sequence[Ahead], check: Callable[[], None]) -> None:
         # a silo with a policy of its own is asked step by step: nothing touches its rows before it has said yes
-        if self._engine is not None and not any(policy_files(str(inputs.get("data", ""))) for _, inputs in steps):
+        if self._engine is None or not self._engine.works_ahead:
+            return
+        if not any(policy_files(str(inputs.get("data", ""))) for _, inputs in steps):
             self._engine.ahead(steps, check)
 
     @property

@@ -45,8 +45,9 @@ def class_indices(name: str, outputs: Tensor, targets: Tensor, classes: int) -> 
     if found.shape != outputs.shape[:1]:
         raise mismatch(name, "targets must be one class per row, (N,) or (N, 1)", outputs, targets)
     indices = found.to(torch.int64)
-    wrong = (indices != found) | (indices < 0) | (indices >= classes)
-    if bool(wrong.any()):
+    whole = indices is found or bool(torch.equal(indices.to(found.dtype), found))
+    if indices.numel() and not (whole and 0 <= int(indices.min()) and int(indices.max()) < classes):
+        wrong = (indices != found) | (indices < 0) | (indices >= classes)
         why = f"targets must be classes from 0 to {classes - 1}, found {found[wrong][0].item()}"
         raise mismatch(name, why, outputs, targets)
     return indices
@@ -101,7 +102,7 @@ class Accuracy:
             predicted = scores.argmax(1).cpu()
             classes = scores.shape[1]
         actual = class_indices(self.name, outputs, targets, classes)
-        return torch.stack([(predicted == actual).sum(), torch.tensor(len(actual))]).to(torch.float64)
+        return torch.tensor([int((predicted == actual).sum()), len(actual)], dtype=torch.float64)
 
     def value(self, sums: Tensor) -> float:
         return ratio(sums)

@@ -41,14 +41,16 @@ class Simulation:
 class Engine(ABC):
     """Computes the steps of a run, one when it is asked for, or several ahead.
 
-    name       what `InProcess(engine=…)` calls it
-    same_bits  whether its bits are those of the exact engine; one that says no is close, within a bound that it states
+    name         what `InProcess(engine=…)` calls it
+    same_bits    whether its bits are those of the exact engine; one that says no is close, within a bound that it states
+    works_ahead  whether it wants to hear what is ahead
 
     >>> run = job.run(federation, on=InProcess(engine="exact"))          # doctest: +SKIP
     """
 
     name: ClassVar[str]
     same_bits: ClassVar[bool]
+    works_ahead: ClassVar[bool] = True
 
     @abstractmethod
     def __init__(self, simulation: Simulation) -> None:

@@ -18,6 +18,7 @@ class Exact(Engine):
 
     name: ClassVar[str] = "exact"
     same_bits: ClassVar[bool] = True
+    works_ahead: ClassVar[bool] = False
 
     def __init__(self, simulation: Simulation, why: str = "") -> None:
         self._job = simulation.job
