@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fl_kit.batches import EVALUATION_BATCH, call
-from fl_kit.context import StepContext, nothing, unheard, with_seeded_draws
+from fl_kit.context import StepContext, computed, nothing, unheard
 from fl_kit.deadline import Deadline
 from fl_kit.door import arriving, check_quorum, leave, wellformed
 from fl_kit.errors import FlKitError, QuorumLost, StepFailed, Stopped, TaskError
@@ -108,7 +108,7 @@ def fit(ctx: StepContext, inputs: Inputs) -> Outputs:
     state, memory = inputs["state"], inputs.get("memory")
     if ctx.job.is_enough(state):
         return passed_on(ctx, state, memory)
-    sums, (update, kept) = with_seeded_draws(
+    sums, (update, kept) = computed(
         ctx, lambda: (arrival_sums(ctx, state, memory), ctx.job.strategy.fit(state, memory, ctx))
     )
     update = replace(update, metrics={**sums, **update.metrics})
@@ -163,7 +163,7 @@ def enough(ctx: StepContext, figures: Figures, after: State) -> State:
 
 def evaluate_step(ctx: StepContext, inputs: Inputs) -> Outputs:
     """In a silo, after the last round: measure the final model."""
-    sums = with_seeded_draws(ctx, lambda: ctx.job.strategy.evaluate(inputs["state"], inputs.get("memory"), ctx))
+    sums = computed(ctx, lambda: ctx.job.strategy.evaluate(inputs["state"], inputs.get("memory"), ctx))
     return {"update": leave(ctx, Update(delta={}, weight=0.0, metrics=sums), inputs["state"])}
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fl_kit.backward import backward
-from fl_kit.batches import EVALUATION_BATCH, Rows, call
+from fl_kit.batches import EVALUATION_BATCH, Rows
 from fl_kit.errors import TaskError
 from fl_kit.messages import Groups, Memory, Update
 from fl_kit.optimizers import Optimizer, OptimizerSettings, optimizer_for
@@ -136,11 +136,11 @@ def loop(
     term: LossTerm | None,
 ) -> tuple[Tensor, int, Groups]:
     """The ordinary loop; gives the loss sums, the number of steps and what the optimiser goes on with."""
-    module, loss, check = ctx.model.module, ctx.loss, ctx.check
-    params = list(ctx.model.trainable.values())
+    model, loss, check = ctx.model, ctx.loss, ctx.check
+    params = list(model.trainable.values())
     # in-place steps on these views need no guard against autograd, which costs as much as a small step
     views = [p.detach() for p in params]
-    optimizer = optimizer_for(settings, list(ctx.model.trainable), views, kept)
+    optimizer = optimizer_for(settings, list(model.trainable), views, kept)
     unit: Tensor | None = None
     total, count, steps = 0.0, 0, 0
     for epoch in epochs(ctx, rows, settings):
@@ -148,7 +148,7 @@ def loop(
         sizes: list[int] = []
         for inputs, targets in epoch:
             check()
-            outputs = call(module, inputs)
+            outputs = model.outputs(inputs)
             value = loss(outputs, targets)
             unit = one_like(value) if unit is None else unit
             whole = value if term is None else value + term.term(inputs, outputs)
@@ -263,7 +263,7 @@ def evaluate(
     with torch.no_grad():
         for inputs, targets in rows.batches(EVALUATION_BATCH):
             ctx.check()
-            outputs = call(model.module, inputs)
+            outputs = model.outputs(inputs)
             total += float(checked(ctx.measure_loss(outputs, targets))) * len(targets)
             count += len(targets)
             for name, metric in metrics.items():

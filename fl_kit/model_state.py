@@ -1,14 +1,19 @@
 """A model's tensors by name: loading a state into it, and taking an update out of it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import nn
 
+from fl_kit.batches import call
 from fl_kit.errors import TaskError
 from fl_kit.tensors import Tensors
+
+IMAGES = 4
+"""The dimensions of a batch of images: rows, channels, height, width."""
 
 
 class ModelState:
@@ -24,6 +29,7 @@ class ModelState:
     def __init__(self, module: nn.Module, device: torch.device) -> None:
         self.module = module.to(device)
         self.device = device
+        self._layout = torch.contiguous_format
         self._loaded: Tensors | None = None
         self._checked = False
 
@@ -102,6 +108,36 @@ class ModelState:
             for one in self._modules:
                 one.__dict__["training"] = mode  # at each step, nn.Module's own way costs as much as a layer
 
+    @contextmanager
+    def in_layout(self, layout: torch.memory_format) -> Iterator[None]:
+        """Within the block the weights of 2-D convolutions lie in memory as `layout` says; their values stay."""
+        self._lay_out(layout)
+        try:
+            yield
+        finally:
+            self._lay_out(torch.contiguous_format)
+
+    def outputs(self, inputs: Any) -> Any:
+        """What the model gives for a batch; images are laid out as its convolutions are."""
+        if self._layout is torch.channels_last and isinstance(inputs, torch.Tensor) and inputs.ndim == IMAGES:
+            inputs = torch.empty_like(inputs, memory_format=self._layout).copy_(inputs)
+        return call(self.module, inputs)
+
+    def _lay_out(self, layout: torch.memory_format) -> None:
+        if not self._kernels:
+            return
+        self._layout = layout
+        with torch.no_grad():
+            for weight in self._kernels:
+                weight.data = torch.empty_like(weight, memory_format=layout).copy_(weight)
+
+    @cached_property
+    def _kernels(self) -> list[torch.Tensor]:
+        """The weights of 2-D convolutions on the CPU, whose own order of memory makes them slow there."""
+        on_cpu = self.device.type == "cpu"
+        kinds = (nn.Conv2d, nn.ConvTranspose2d)
+        return [one.weight for one in self.module.modules() if isinstance(one, kinds)] if on_cpu else []
+
     @cached_property
     def _modules(self) -> list[nn.Module]:
         return list(self.module.modules())
@@ -130,7 +166,8 @@ class ModelState:
             return {}
         names = list(values)
         now = [values[name].to("cpu") for name in names]
-        return dict(zip(names, torch._foreach_sub(now, [start[name] for name in names]), strict=True))
+        difference = torch._foreach_sub(now, [start[name] for name in names])
+        return {name: value.contiguous() for name, value in zip(names, difference, strict=True)}
 
 
 def check_same_model(own: Tensors, params: Tensors) -> None:

@@ -43,6 +43,8 @@ class Workbench:
         self.measure_loss = measuring(task.loss)
         self.draws: dict[str, bool] = {}
         """Whether training draws random numbers: of a silo with a Dataset, and under "" of all others."""
+        self.row_by_row: set[str] = set()
+        """Silos whose model cannot work in the fast layout of convolutions."""
         self.forms: dict[str, Any] = {}
         """What the doors know of the updates of a kind of step; see `fl_kit.door.form_of`."""
         self._load = load

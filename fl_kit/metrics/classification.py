@@ -46,7 +46,7 @@ def class_indices(name: str, outputs: Tensor, targets: Tensor, classes: int) -> 
         raise mismatch(name, "targets must be one class per row, (N,) or (N, 1)", outputs, targets)
     indices = found.to(torch.int64)
     whole = indices is found or bool(torch.equal(indices.to(found.dtype), found))
-    if indices.numel() and not (whole and 0 <= int(indices.min()) and int(indices.max()) < classes):
+    if indices.numel() and not (whole and int(indices.min()) >= 0 and int(indices.max()) < classes):
         wrong = (indices != found) | (indices < 0) | (indices >= classes)
         why = f"targets must be classes from 0 to {classes - 1}, found {found[wrong][0].item()}"
         raise mismatch(name, why, outputs, targets)

@@ -42,7 +42,7 @@ class Engine(ABC):
     """Computes the steps of a run, one when it is asked for, or several ahead.
 
     name         what `InProcess(engine=…)` calls it
-    same_bits    whether its bits are those of the exact engine; one that says no is close, within a bound that it states
+    same_bits    whether its bits are the exact engine's; one that says no is close, within a bound that it states
     works_ahead  whether it wants to hear what is ahead
 
     >>> run = job.run(federation, on=InProcess(engine="exact"))          # doctest: +SKIP
