@@ -350,3 +350,23 @@ def test_a_model_whose_shapes_differ_between_calls(tmp_path: Path) -> None:
     source = "WIDTHS = iter([1, 2, 3, 4])\ndef model():\n    return nn.Linear(2, next(WIDTHS), dtype=DTYPE)\n"
     with pytest.raises(StepFailed, match="must build the same model each time"):
         run(task(tmp_path, source), FedAvg(), silos(tmp_path, a=random_rows(6, 3, 1)), 1)
+
+
+# Training and evaluation
+
+
+def test_modes_reach_every_module() -> None:
+    state = ModelState(nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Dropout(), nn.BatchNorm1d(2))), CPU)
+    for mode in (False, True, False):
+        state.training(mode)
+        assert [one.training for one in state.module.modules()] == [mode] * 5
+
+
+def test_a_module_with_its_own_idea_of_training_has_its_way() -> None:
+    class Frozen(nn.BatchNorm1d):
+        def train(self, mode: bool = True) -> "Frozen":
+            return super().train(False)
+
+    state = ModelState(nn.Sequential(nn.Dropout(), Frozen(2)), CPU)
+    state.training(True)
+    assert [one.training for one in state.module] == [True, False]
