@@ -3,7 +3,6 @@
 import itertools
 import shutil
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,7 +17,7 @@ from sim.engines.workers import receiving
 from sim.engines.workers.hand import AREAS, DEEP, Hand, ended_by
 from sim.engines.workers.parcels import taken_apart
 from sim.engines.workers.round import HERE, Round
-from sim.engines.workers.shared import Shelf, bytes_of, private_folder
+from sim.engines.workers.shared import Shelf, private_folder
 from sim.engines.workers.tasks import Done, Result, Task
 
 LIVES = 2
@@ -43,8 +42,6 @@ class Crew:
         """What is to be said in the run, once."""
         self.why_not = ""
         """Why there are no workers, if they had to be given up."""
-        self.seconds = 0.0
-        """What the last step took that this process computed."""
         self.made: dict[int, int] = {}
         """How many steps each process has computed; this one is HERE."""
         self.compute, self._count, self._hello, self._helps = compute, count, hello, helps
@@ -87,14 +84,16 @@ class Crew:
             self._share()
             self._dispatch()
 
-    def start(self) -> None:
-        """Start the workers; they take part as they become ready."""
+    def start(self, model: int) -> None:
+        """Start the workers; they take part as they become ready.
+
+        model  its bytes: room is looked for for the state, and for what each worker is given and gives
+        """
         with self._turn:
             if self.started:
                 return
-            state = bytes_of(self._state.params) if self._state else 0
             try:
-                folder = private_folder(state * (1 + 4 * (self._count - 1)))
+                folder = private_folder(model * (1 + 2 * (AREAS + DEEP) * self._count))
             except OSError as error:
                 self._give_up(f"there is no room for shared memory: {error}")
                 return
@@ -149,14 +148,12 @@ class Crew:
     def _do(self, task: Task, check: Callable[[], None]) -> None:
         """Compute a step in this process; what it says is kept until it is asked for."""
         events: list[Event] = []
-        started = time.perf_counter()
         try:
             outputs = self.compute(task.step, task.inputs, events.append, check)
             task.result = Result(outputs=outputs, events=events)
         except StepFailed as failure:
             task.result = Result(failure=failure, events=events)
         with self._turn:
-            self.seconds = time.perf_counter() - started
             self._round.home[task.step.party] = HERE
             self.made[HERE] = self.made.get(HERE, 0) + 1
 
@@ -227,7 +224,7 @@ class Crew:
 
     def _share(self) -> None:
         """Put the round's state where every worker sees it, unless it is there."""
-        if self._shelf is None or self._shared is not None or self._state is None:
+        if self._shelf is None or self._shared is not None or self._state is None or self.why_not:
             return
         described, tensors = taken_apart({"state": self._state})
         try:

@@ -2,12 +2,14 @@
 
 import json
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from fl_kit.events import NOTE, Event, now
 from fl_kit.execute import Inputs, Outputs, run_step
 from fl_kit.job import Job
+from fl_kit.messages import State
 from fl_kit.plan import ORCHESTRATOR, Step
 from fl_kit.policy import policy_files
 from fl_kit.protocols import Emit
@@ -15,9 +17,12 @@ from sim.engines.engine import Ahead, Engine, Simulation
 from sim.engines.workers import settings
 from sim.engines.workers.cores import usable_cores
 from sim.engines.workers.crew import Crew
+from sim.engines.workers.shared import bytes_of
 
 PAYS = 3.0
-"""Seconds of work that must be left before workers are started: until then this process is as fast alone."""
+"""Seconds of work that must be left for workers to be started: of less this process has done its share meanwhile."""
+FIRST = 1.0
+"""Seconds of the first step that tell nothing of the others: rows are read, and libraries loaded."""
 
 
 class Workers(Engine):
@@ -44,7 +49,8 @@ class Workers(Engine):
         self._job = simulation.job
         self._bench = simulation.bench
         self._count = count(simulation)
-        self._later = 0
+        self._left = 0
+        self._warm = False
         self._warned = False
         self._why_not = ""
         self.crew = self._new_crew()
@@ -84,18 +90,17 @@ class Workers(Engine):
 
     def ahead(self, steps: Sequence[Ahead], check: Callable[[], None]) -> None:
         rounds = self._job.rounds - min((step.round for step, _ in steps), default=0)
-        self._later = max(0, rounds) * len(steps)
-        if PAYS <= 0:
-            self.crew.start()
+        self._left = (1 + max(0, rounds)) * len(steps)
         self.crew.ahead(steps, check)
+        if PAYS <= 0:
+            self._start(steps[0][1] if steps else {})
 
     def __call__(self, step: Step, inputs: Inputs, emit: Emit, check: Callable[[], None]) -> Outputs:
         self._warn(step, emit)
         if step.party == ORCHESTRATOR or not self.crew.knows(step):
             return self._run(step, inputs, emit, check)
+        self._left -= 1
         result = self.crew.result(step, inputs, check)
-        if not self.crew.started and self.crew.seconds * self._later > PAYS:
-            self.crew.start()
         while self.crew.notes:
             emit(note(step, self.crew.notes.popleft()))
         return result.deliver(emit)
@@ -108,10 +113,31 @@ class Workers(Engine):
 
     def _new_crew(self) -> Crew:
         hello: dict[str, Any] = {"path": sys.path, "settings": settings.here(self._simulation.threads)}
-        return Crew(count=self._count, hello=hello, compute=self._run, helps=self.helps)
+        return Crew(count=self._count, hello=hello, compute=self._run_silo, helps=self.helps)
 
     def _run(self, step: Step, inputs: Inputs, emit: Emit, check: Callable[[], None]) -> Outputs:
         return run_step(self._job, step, inputs, self._bench, emit=emit, check=check)
+
+    def _run_silo(self, step: Step, inputs: Inputs, emit: Emit, check: Callable[[], None]) -> Outputs:
+        """One of the silos' steps that this process computes: what it takes says whether workers would pay."""
+        began = time.perf_counter() + (0.0 if self._warm else FIRST)
+
+        def look() -> None:
+            if not self.crew.started and (time.perf_counter() - began) * self._left >= PAYS:
+                self._start(inputs)
+
+        def checking() -> None:
+            check()
+            look()
+
+        outputs = self._run(step, inputs, emit, checking)
+        self._warm = True
+        look()
+        return outputs
+
+    def _start(self, inputs: Inputs) -> None:
+        state = inputs.get("state")
+        self.crew.start(bytes_of(state.params) if isinstance(state, State) else 0)
 
     def _warn(self, step: Step, emit: Emit) -> None:
         """Say once that there are more workers than the machine can use."""

@@ -133,7 +133,9 @@ class Hand:
             self.process.kill()
         assert self.process.stdout is not None
         self.process.stdout.close()
-        lost(self, self.process.wait())
+        code = self.process.wait()
+        self.wire.hang_up()
+        lost(self, code)
 
 
 def ended_by(code: int) -> str:

@@ -8,6 +8,7 @@ import pytest
 
 from fl_kit.job import Job
 from fl_kit.silo import Federation
+from sim.engines.engine import Simulation
 from sim.engines.workers import engine
 from sim.engines.workers.crew import Crew
 from sim.in_process import InProcess
@@ -27,26 +28,27 @@ class Standing(engine.Workers):
     helps = False
     crew_of_all: "Crew | None" = None
 
+    @classmethod
+    def refusal(cls, simulation: Simulation) -> str:
+        return ""
+
     def _new_crew(self) -> Crew:
         kind = Standing
         if kind.crew_of_all is None:
             kind.crew_of_all = super()._new_crew()
-        kind.crew_of_all.compute = self._run
+        kind.crew_of_all.compute = self._run_silo
         return kind.crew_of_all
 
     def close(self) -> None:
         self.crew.ahead([], unhurried)
 
-    def end(self) -> None:
-        super().close()
-
 
 @contextmanager
-def standing_workers(patch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Within the block engine="workers" means those that stay, three of them, from the first step on."""
+def standing_workers(patch: pytest.MonkeyPatch, count: int) -> Iterator[None]:
+    """Within the block engine="workers" means those that stay, so many of them, from the first step on."""
     patch.setattr(engine, "PAYS", 0.0)
     patch.setattr("sim.engines.choice.HOMES", {"workers": f"{__name__}:Standing"})
-    patch.setattr(engine, "count", lambda simulation: 3)
+    patch.setattr(engine, "count", lambda simulation: count)
     try:
         yield
     finally:

@@ -24,7 +24,7 @@ SMALL: dict[str, Any] = {"lr": 0.1, "batch_size": 4, "epochs": 2}
 
 @pytest.fixture(scope="module")
 def _standing() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch, standing_workers(patch):
+    with pytest.MonkeyPatch.context() as patch, standing_workers(patch, 3):
         yield
 
 
