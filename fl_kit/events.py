@@ -17,6 +17,7 @@ from typing import Any
 from fl_kit.bounded import parse_json, read_bytes
 from fl_kit.errors import StoreError
 from fl_kit.files import flush, sync
+from fl_kit.packed_figures import PackedFigures, Row
 from fl_kit.secret_scan import masked
 
 RUN_STARTED = "run/started"
@@ -118,6 +119,15 @@ class Event:
         return event
 
 
+def as_row(event: Event) -> Row:
+    return event.time, event.round, event.party, event.name, event.value
+
+
+def of_row(row: Row) -> Event:
+    time, round, party, name, value = row
+    return Event(time=time, round=round, party=party, name=name, value=value)
+
+
 FIELDS = frozenset(field.name for field in fields(Event))
 
 
@@ -199,7 +209,7 @@ class EventLog:
 
     def __init__(self, path: str | Path | None = None, events: Iterable[Event] = ()) -> None:
         self.path = None if path is None else Path(path)
-        self._events: list[Event] = []
+        self._events = PackedFigures()
         self._lock = threading.Lock()
         self._flushed = 0
         self._size = 0
@@ -217,11 +227,11 @@ class EventLog:
             event = replace(event, value=clean(event.value))
         if fault := fault_of(event):
             raise StoreError(f"event refused: {fault}")
-        self._events.append(event)
+        self._events.append(as_row(event))
 
     def read(self, after: int = 0) -> list[Event]:
         """The events from index `after` on; ask again with `after + len(…)` for what is new."""
-        return self._events[after:]
+        return [of_row(row) for row in self._events.since(after)]
 
     def flush(self) -> None:
         """Write what is not yet on disk, in one write, and wait until the disk has it.
@@ -232,7 +242,7 @@ class EventLog:
         if self.path is None:
             return
         with self._lock:
-            pending = self._events[self._flushed :]
+            pending = self.read(self._flushed)
             if not pending:
                 return
             data = "".join(event.to_json() + "\n" for event in pending).encode("ascii")
@@ -267,17 +277,17 @@ class EventLog:
             data = read_bytes(self.path, limit=LIMIT)
         except OSError as error:
             raise StoreError(f"{self.path} cannot be read: {error.strerror}") from error
-        events, size = [], 0
+        events, size = PackedFigures(), 0
         for number, line in enumerate(data.split(b"\n")[:-1], start=1):
             try:
-                events.append(Event.from_json(line))
+                events.append(as_row(Event.from_json(line)))
             except StoreError as error:
                 if vouched is not None and number > vouched:
                     break
                 raise StoreError(f"{self.path}, line {number}: {error}") from error
             size += len(line) + 1
         with self._lock:
-            self._events[:] = events
+            self._events = events
             self._flushed, self._size = len(events), size
 
 
