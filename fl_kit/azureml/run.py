@@ -1,5 +1,6 @@
 """A run on AzureML: the same handle as everywhere, on a pipeline that goes on without this kernel."""
 
+import contextlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -12,7 +13,7 @@ from fl_kit.azureml.polling import Feed
 from fl_kit.azureml.submissions import Submission, Submissions
 from fl_kit.azureml.verdicts import Verdict
 from fl_kit.branching import begun_anew
-from fl_kit.errors import FlKitError, StoreError
+from fl_kit.errors import FlKitError, MessageError, StoreError
 from fl_kit.events import (
     NOTE,
     ROUND_COMPLETED,
@@ -120,13 +121,19 @@ class AzureMLRun(RunHandle):
     def state(self, round: int = -1) -> State:
         """The state after a round, brought here once; −1 is the last one.
 
-        Raises StoreError for a round that is not done, or a datastore that cannot be read from here.
+        One that was damaged here since is brought again. Raises StoreError for a round that is not done, a datastore
+        that cannot be read from here, or a state there that is not whole.
         """
         round = self.rounds_done if round == -1 else round
         place = self.folder / round_name(round) / "state"
-        if not complete(place):
-            self._download(round)
-        return read(State, place)
+        if complete(place):
+            with contextlib.suppress(MessageError):
+                return read(State, place)
+        self._download(round)
+        try:
+            return read(State, place)
+        except MessageError as error:
+            raise StoreError(f"the state of round {round} cannot be read: {error}") from error
 
     def logs(self, party: str, round: int) -> str:
         """What a party's steps of a round have said: a silo's name, or "orchestrator".
@@ -152,10 +159,15 @@ class AzureMLRun(RunHandle):
             if phase.round == round and "state" in phase.steps[-1].outputs
         ]
         place = self.folder / round_name(round) / "state"
-        for source in sources:
-            for uri in self._submissions.places(source):
-                if self._submissions.workspace.download(uri, place) and complete(place):
+        fault: StoreError | None = None
+        for uri in (uri for source in sources for uri in self._submissions.places(source)):
+            try:
+                if self._submissions.workspace.download(uri, place):
                     return
+            except StoreError as error:  # an earlier submission may have made it too
+                fault = fault or error
+        if fault is not None:
+            raise fault
         done = f"{self.rounds_done} of {self.plan.rounds} rounds are done"
         raise StoreError(f"run {self.id} has no state of round {round} in its datastore: {done}")
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fl_kit.errors import FlKitError, StoreError
+from fl_kit.azureml.downloads import download_message
+from fl_kit.errors import FlKitError
 from fl_kit.mlflow_rest import MlflowServer, trust
 
 TIMEOUT = 60.0
@@ -44,19 +45,8 @@ class Workspace:
         self.client.jobs.begin_cancel(name)
 
     def download(self, uri: str, folder: Path) -> bool:
-        """Bring a folder of a datastore here; False if there is nothing in it.
-
-        By its path: what the SDK downloads by an output's name is nothing at all in azure-ai-ml 1.35. The call is
-        the one with which the SDK itself downloads models; it is not public.
-        """
-        from azure.ai.ml._artifacts._artifact_utilities import download_artifact_from_aml_uri
-
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            download_artifact_from_aml_uri(uri, str(folder), self.client.datastores)
-        except Exception as error:
-            raise StoreError(f"{uri} cannot be downloaded: {error}") from error
-        return any(folder.iterdir())
+        """Bring the message in a folder of a datastore here; False if there is none. Raises StoreError if it cannot."""
+        return download_message(self.client, uri, folder)
 
     def children(self, name: str) -> Iterator[Any]:
         """The direct children of a job."""
