@@ -12,7 +12,7 @@ from fl_kit.errors import DeadlineExceeded, IncompatibleError, MessageError, Ste
 from fl_kit.events import RUN_FAILED, RUN_RESUMED, STEP_FAILED, Event
 from fl_kit.execute import Inputs, Outputs
 from fl_kit.job import Job
-from fl_kit.messages import State, Update, read, write
+from fl_kit.messages import META_FILE, State, Update, read, write
 from fl_kit.plan import Plan, Step, step_id
 from fl_kit.protocols import Emit
 from fl_kit.workbench import Workbench
@@ -88,6 +88,8 @@ class Striking:
                 write(update, folder)
                 for fault in faults:
                     fault.damage(folder, step, self.job.seed, self._earlier(step, Path(place) / "earlier"))
+                if not (folder / META_FILE).exists():
+                    raise ended(step, "it delivered no update", MessageError.__name__)
                 found = read(Update, folder)
                 check_arrival(StepContext(job=self.job, step=self.waiting[step.id], bench=self.bench), found, state)
             except MessageError as error:

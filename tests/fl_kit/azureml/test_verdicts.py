@@ -60,10 +60,17 @@ EXECUTION = "Execution failed. User process 'python' exited with status code {}.
 def test_a_step_that_gave_an_exit_code_failed_by_itself_and_one_that_was_killed_did_not(code, lost):
     found = said(error("UserError", f"{EXECUTION.format(code)} for details. Error: Traceback …"), "one\nValueError: no")
     assert found.lost is lost
-    assert found.message == (
-        f"Execution failed. User process 'python' exited with status code {code}. Its log ends with: ValueError: no"
-    )
+    words = f"Execution failed. User process 'python' exited with status code {code}. Its log ends with: ValueError: no"
+    ended = {137: "its process was ended by signal 9: ", 143: "its process was ended by signal 15: "}
+    ended[-9] = ended[137]
+    assert (found.kind, found.message) == ("StepFailed" if lost else "UserError", ended.get(code, "") + words)
     assert found.detail == "one\nValueError: no"
+
+
+def test_a_step_whose_time_ran_out_exceeded_its_deadline_as_in_every_backend():
+    found = said(error("UserError", "The step took longer than its limit.", error("JobTimeout")))
+    words = "it did not end within its time limit: The step took longer than its limit."
+    assert (found.kind, found.message, found.lost) == ("DeadlineExceeded", words, True)
 
 
 def test_a_failure_without_a_word_and_a_log_that_is_gone_are_told_as_they_are():
