@@ -95,7 +95,7 @@ def in_header(rng: random.Random, content: bytes) -> bytes:
     header, data = content[8 : 8 + length], content[8 + length :]
     if rng.random() < 0.2:
         told = rng.choice((0, 1, length - 1, length + 1, len(content), 2**31, 2**63, 2**64 - 1))
-        return struct.pack("<Q", max(told, 0)) + header + data
+        return struct.pack("<Q", min(max(told, 0), 2**64 - 1)) + header + data
     header = in_json(rng, header.rstrip())
     if rng.random() < 0.2:
         data = rng.choice((flipped, cut, doubled))(rng, data)
