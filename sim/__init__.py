@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from sim.partition import Temporal as Temporal
     from sim.partition import Vertical as Vertical
     from sim.processes import Processes as Processes
+    from sim.ray_cluster.backend import Ray as Ray
 
 HOMES = {
     "ByColumn": "sim.partition",
@@ -52,6 +53,7 @@ HOMES = {
     "Processes": "sim.processes",
     "QuantitySkew": "sim.partition",
     "Race": "sim.evaluation.race",
+    "Ray": "sim.ray_cluster.backend",
     "Resilience": "sim.faults.resilience",
     "Shards": "sim.partition",
     "Temporal": "sim.partition",

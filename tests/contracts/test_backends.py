@@ -50,9 +50,10 @@ def found_in(module: Any) -> Iterator[type]:
 
 
 def backends() -> list[type]:
+    """All but Ray, which needs a cluster: tests/sim/test_ray.py holds it to these rules."""
     modules = [importlib.import_module(found.name) for found in pkgutil.walk_packages(sim.__path__, "sim.")]
     found = sorted({kind for module in modules for kind in found_in(module)}, key=lambda kind: kind.__name__)
-    return [*found, LocalAzureML]
+    return [*(kind for kind in found if kind is not sim.Ray), LocalAzureML]
 
 
 def make(kind: type, folder: Path) -> Any:
