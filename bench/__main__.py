@@ -8,6 +8,7 @@ python -m bench --aggregators   only the aggregators: twenty updates of 25 milli
 python -m bench --partitions    only the partitioners: a million labels to a thousand silos; half a minute
 python -m bench --watch         only the live view: what it takes of the time, how far it lags; half a minute
 python -m bench --soak          only a long run: 100 silos, 200 rounds, one silo in twenty fails; twice; some minutes
+python -m bench --durability    only what fsync and manifests cost a round of W1, W2 and W3; some minutes
 python -m bench --readme        also put the table, or the one line, into README.md
 """
 
@@ -15,7 +16,7 @@ import argparse
 import sys
 from typing import Any
 
-from bench import aggregators, live_view, partitions, report, soak, strategy_report
+from bench import aggregators, durability, live_view, partitions, report, soak, strategy_report
 from bench.child import ROOT, figures
 from bench.start import import_time, to_end_of_round_1
 from bench.systems import FOLDER, LOOP, SYSTEMS
@@ -87,6 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--partitions", action="store_true", help="only the partitioners, on a million labels")
     parser.add_argument("--watch", action="store_true", help="only the live view, 100 silos at 50 rounds a second")
     parser.add_argument("--soak", action="store_true", help="only a long run of many silos, of which some fail")
+    parser.add_argument("--durability", action="store_true", help="only what fsync and manifests cost a round")
     parser.add_argument("--readme", action="store_true", help="put the table, or the one line, into README.md")
     asked = parser.parse_args(arguments)
     if asked.azureml:
@@ -98,7 +100,9 @@ def main(arguments: list[str] | None = None) -> int:
     if asked.watch:
         return only_watch(quick=asked.quick, command=command)
     if asked.soak:
-        return only_soak(quick=asked.quick, command=command)
+        return only_soak(quick=asked.quick, readme=asked.readme, command=command)
+    if asked.durability:
+        return only_durability(workloads, repeats, quick=asked.quick, readme=asked.readme, command=command)
     if asked.aggregators:
         return only_aggregators(quick=asked.quick, command=command)
     if asked.partitions:
@@ -152,13 +156,29 @@ def only_partitions(repeats: int, *, command: str) -> int:
     return 0
 
 
-def only_soak(*, quick: bool, command: str) -> int:
+def only_durability(workloads: list[str], repeats: int, *, quick: bool, readme: bool, command: str) -> int:
+    """Fails if a round takes more than its share longer, or the bits are others."""
+    found = {}
+    for name in workloads:
+        say(f"durability on {name}")
+        found[name] = figures("durability", f"{name}{':3' if quick else ''}", str(repeats))
+    table = durability.text(found, repeats=repeats, command=command)
+    print(table)
+    if readme:
+        report.put_into(ROOT / "README.md", table, durability.MARKS)
+    return 0 if durability.is_within(found) else 1
+
+
+def only_soak(*, quick: bool, readme: bool, command: str) -> int:
     """Fails if the two runs differ, or an event is missing."""
     runs = []
     for attempt in (1, 2):
         say(f"soak, run {attempt} of 2")
         runs.append(figures("soak", *(QUICK_RUN if quick else LONG_RUN)))
-    print(soak.text(runs, command=command))
+    table = soak.text(runs, command=command)
+    print(table)
+    if readme:
+        report.put_into(ROOT / "README.md", table, soak.MARKS)
     return 0 if soak.is_sound(runs) else 1
 
 

@@ -30,6 +30,7 @@ from sim.in_process import InProcess
 LIKELY = 0.05
 """How likely a silo is to drop out of a round."""
 LOSS = f"{METRIC}loss"
+MARKS = ("<!-- soak -->", "<!-- /soak -->")
 MEMORY, HANDLES = Path("/proc/self/smaps_rollup"), Path("/proc/self/fd")
 """Where Linux tells."""
 

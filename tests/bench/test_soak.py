@@ -49,3 +49,18 @@ def test_the_command_runs_it_twice_and_says_what_it_found(monkeypatch, capsys) -
     assert "abababababababab…; a second run gives the same" in printed
     assert command.main(["--soak", "--quick"]) == 1
     assert "a second run gives ANOTHER: cdcdcdcdcdcdcdcd…" in capsys.readouterr().out
+
+
+def test_the_figures_can_be_put_into_the_readme(tmp_path, monkeypatch, capsys) -> None:
+    look = {"rss": 3e8, "pss": 2.5e8, "handles": 8}
+    found = {
+        "silos": 20, "rounds": 12, "looks": {"1": look, "12": look}, "seconds": 9.4, "events": 2048, "dropped": 13,
+        "missing": [], "sha256": "ab" * 32,
+    }  # fmt: skip
+    monkeypatch.setattr(command, "figures", lambda *asked: found)
+    monkeypatch.setattr(command, "ROOT", tmp_path)
+    (tmp_path / "README.md").write_text("before\n<!-- soak -->\nold\n<!-- /soak -->\nafter\n")
+    assert command.main(["--soak", "--quick", "--readme"]) == 0
+    printed = capsys.readouterr().out
+    page = (tmp_path / "README.md").read_text()
+    assert page == f"before\n<!-- soak -->\n{printed}<!-- /soak -->\nafter\n"
