@@ -54,6 +54,7 @@ class StepContext:
         self.loss = self.bench.loss
         self.measure_loss = self.bench.measure_loss
         self.model = self.bench.model
+        self.together = self.bench.together
 
     def rows(self, split: str) -> Any:
         if self.step.party == ORCHESTRATOR:

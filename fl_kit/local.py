@@ -104,6 +104,8 @@ def train(
 
     Raises TaskError if the loss is not finite, or if there are no rows to train on.
     """
+    if ctx.together is not None:
+        return ctx.together.train(ctx, start, settings, correction, memory, term)  # type: ignore[no-any-return]
     model, rows = ctx.model, ctx.rows("train")
     model.load(start)
     model.changed()
@@ -165,14 +167,21 @@ def loop(
 def epochs(ctx: Context, rows: Rows, settings: LocalSettings) -> Iterator[Iterator[tuple[Any, Any]]]:
     """For each epoch its batches, in an order that follows from the seed, the silo and the round."""
     per_epoch = math.ceil(len(rows) / settings.batch_size)
+    for order, steps in orders(ctx, len(rows), settings):
+        batches = rows.batches(settings.batch_size, order)
+        yield batches if steps == per_epoch else (batch for _, batch in zip(range(steps), batches, strict=False))
+
+
+def orders(ctx: Context, rows: int, settings: LocalSettings) -> Iterator[tuple[Tensor | None, int]]:
+    """For each epoch the order of so many rows, None for their own, and how many batches of it are taken."""
+    per_epoch = math.ceil(rows / settings.batch_size)
     left = settings.epochs * per_epoch if settings.steps is None else settings.steps
     epoch = 0
     while left > 0:
         order = None
         if settings.shuffle:
-            order = torch.randperm(len(rows), generator=generator(ctx.seed, ctx.step.id, "order", epoch))
-        batches = rows.batches(settings.batch_size, order)
-        yield batches if left >= per_epoch else (batch for _, batch in zip(range(left), batches, strict=False))
+            order = torch.randperm(rows, generator=generator(ctx.seed, ctx.step.id, "order", epoch))
+        yield order, min(left, per_epoch)
         left -= per_epoch
         epoch += 1
 
@@ -255,7 +264,10 @@ def evaluate(
 
     Sums add up over batches and silos to those of the pooled rows.
     """
-    model, rows, metrics = ctx.model, ctx.rows(split), ctx.task.metrics if metrics is None else metrics
+    metrics = ctx.task.metrics if metrics is None else metrics
+    if ctx.together is not None and (known := ctx.together.evaluate(ctx, params, split, metrics)) is not None:
+        return known
+    model, rows = ctx.model, ctx.rows(split)
     model.load(params)
     model.training(False)
     total, count = 0.0, 0

@@ -6,7 +6,7 @@ in a plan which steps it needs. A **Backend** is a place where a plan runs. Both
 changes them on their way, and a **Run** is the same thing wherever it runs.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -31,6 +31,7 @@ class Context(Protocol):
 
     loss          the task's loss, for training on the device
     measure_loss  the same for evaluation, in float64 where it is one of torch's own
+    together      what trains and measures in the step's place, where several silos do so at once; None elsewhere
     """
 
     step: Step
@@ -40,6 +41,7 @@ class Context(Protocol):
 
     loss: Callable[[Any, torch.Tensor], torch.Tensor]
     measure_loss: Callable[[Any, torch.Tensor], torch.Tensor]
+    together: "Together | None"
 
     @property
     def model(self) -> ModelState:
@@ -56,6 +58,27 @@ class Context(Protocol):
 
     def check(self) -> None:
         """Raise Stopped if the run was asked to stop; called once a batch."""
+
+
+class Together(Protocol):
+    """Trains and measures for several silos at once: `fl_kit.local` asks it before it does so for one.
+
+    A strategy's `fit` must then be free to be begun more than once: it is a function of what it is given.
+    """
+
+    def train(
+        self,
+        ctx: Context,
+        start: Tensors,
+        settings: Any,
+        correction: "Correction | None",
+        memory: Memory | None,
+        term: Any,
+    ) -> Any:
+        """What `fl_kit.local.train` gives for the same; the model then holds what was trained."""
+
+    def evaluate(self, ctx: Context, params: Tensors, split: str, metrics: Mapping[str, Any]) -> Tensors | None:
+        """What `fl_kit.local.evaluate` gives for the same; None where it has to be measured for this silo alone."""
 
 
 class Strategy(Protocol):

@@ -11,6 +11,7 @@ from fl_kit.batches import Rows, rows_from
 from fl_kit.errors import IncompatibleError, TaskError
 from fl_kit.local import measuring
 from fl_kit.model_state import ModelState
+from fl_kit.protocols import Together
 from fl_kit.randomness import seeded
 from fl_kit.task import Task
 
@@ -47,6 +48,8 @@ class Workbench:
         """Silos whose model cannot work in the fast layout of convolutions."""
         self.forms: dict[str, Any] = {}
         """What the doors know of the updates of a kind of step; see `fl_kit.door.form_of`."""
+        self.together: Together | None = None
+        """What trains and measures for several silos at once, where an engine does so."""
         self._load = load
         self._model: ModelState | None = None
         self._rows: dict[tuple[str, str], Rows] = {}

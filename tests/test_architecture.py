@@ -10,7 +10,8 @@ import pytest
 # A new module joins its row here. A name is one of fl_kit's unless it says sim; a package's stands for all in it.
 ROWS = {
     0: "errors bounded secret_scan files grid table shown_frame tensor_table readable picture randomness tensors "
-    "tensor_file packed_figures events yaml_lines entries schedules party_forms archive signing audit backward",
+    "tensor_file packed_figures corrections backward events yaml_lines entries schedules party_forms archive signing "
+    "audit",
     1: "messages update_checks packed_memories participation silo silo_facts plan source components metrics task "
     "model_state given_weights spent own_source batches protocols chart run_lock retention",
     2: "changes_since compositions local optimizers standardize stopping strategies aggregators transforms privacy "

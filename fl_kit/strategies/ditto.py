@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, cast
 
-import torch
 from torch import Tensor
 
+from fl_kit.corrections import AffineCorrection
 from fl_kit.errors import IncompatibleError
 from fl_kit.local import LocalSettings, train
 from fl_kit.messages import Memory, State, Update
@@ -62,10 +62,7 @@ class Ditto(FedAvg):
     def fit(self, state: State, memory: Memory | None, ctx: Context) -> tuple[Update, Memory | None]:
         result = self.train(state, memory, ctx)
         arrived = [state.params[name].to(ctx.device) for name in ctx.model.trainable]
-
-        def hold(grads: list[Tensor], params: list[Tensor]) -> None:
-            torch._foreach_add_(grads, torch._foreach_sub(params, arrived), alpha=self.lam)
-
+        hold = AffineCorrection(pull=self.lam, anchor=arrived)
         train(ctx, own_model(state, memory), self.personally(ctx.step.round), hold)
         return result.update(), Memory(tensors={**result.kept, "own": ctx.model.snapshot()})
 

@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from fl_kit.corrections import AffineCorrection
 from fl_kit.errors import IncompatibleError
 from fl_kit.messages import Memory, State, Update
 from fl_kit.protocols import Context, Correction
@@ -63,12 +64,7 @@ class FedDyn(FedAvg):
     def correction(self, start: list[Tensor], state: State, memory: Memory | None, ctx: Context) -> Correction:
         g_k = own_gradient(state, memory)
         remembered = [g_k[name].to(p) for name, p in zip(ctx.model.trainable, start, strict=True)]
-
-        def tilt_and_hold(grads: list[Tensor], params: list[Tensor]) -> None:
-            torch._foreach_add_(grads, torch._foreach_sub(params, start), alpha=self.alpha)
-            torch._foreach_sub_(grads, remembered)
-
-        return tilt_and_hold
+        return AffineCorrection(pull=self.alpha, anchor=start, shift=torch._foreach_neg(remembered))
 
     def fit(self, state: State, memory: Memory | None, ctx: Context) -> tuple[Update, Memory | None]:
         result, g_k = self.train(state, memory, ctx), own_gradient(state, memory)

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
+from fl_kit.corrections import AffineCorrection
 from fl_kit.messages import Memory, State
 from fl_kit.protocols import Context, Correction
 from fl_kit.strategies.fedavg import FedAvg
@@ -28,10 +28,4 @@ class FedProx(FedAvg):
     AT_LEAST: ClassVar[Mapping[str, int]] = {**FedAvg.AT_LEAST, "mu": 0}
 
     def correction(self, start: list[Tensor], state: State, memory: Memory | None, ctx: Context) -> Correction | None:
-        if self.mu == 0:
-            return None
-
-        def add_penalty(grads: list[Tensor], params: list[Tensor]) -> None:
-            torch._foreach_add_(grads, torch._foreach_sub(params, start), alpha=self.mu)
-
-        return add_penalty
+        return AffineCorrection(pull=self.mu, anchor=start) if self.mu else None

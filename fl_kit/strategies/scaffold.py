@@ -11,6 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from fl_kit.corrections import AffineCorrection
 from fl_kit.errors import IncompatibleError
 from fl_kit.messages import Groups, Memory, State, Update
 from fl_kit.protocols import Context, Correction
@@ -56,12 +57,7 @@ class Scaffold(FedAvg):
 
     def correction(self, start: list[Tensor], state: State, memory: Memory | None, ctx: Context) -> Correction:
         c, c_k = control(state), own_control(state, memory)
-        shift = [(c[name] - c_k[name]).to(ctx.device) for name in ctx.model.trainable]
-
-        def add_shift(grads: list[Tensor], params: list[Tensor]) -> None:
-            torch._foreach_add_(grads, shift)
-
-        return add_shift
+        return AffineCorrection(shift=[(c[name] - c_k[name]).to(ctx.device) for name in ctx.model.trainable])
 
     def fit(self, state: State, memory: Memory | None, ctx: Context) -> tuple[Update, Memory | None]:
         result, lr = self.train(state, memory, ctx), self.rate(ctx.step.round)
