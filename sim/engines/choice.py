@@ -8,7 +8,10 @@ from sim.engines.engine import Engine, Simulation
 from sim.engines.exact import Exact
 
 AUTO = "auto"
-HOMES: dict[str, str] = {"workers": "sim.engines.workers.engine:Workers"}
+HOMES: dict[str, str] = {
+    "stacked": "sim.engines.stacked.engine:Stacked",
+    "workers": "sim.engines.workers.engine:Workers",
+}
 """Engine's name → `module:class`, of those beside the exact one; loaded when they are first asked for."""
 
 

@@ -42,7 +42,9 @@ class Engine(ABC):
     """Computes the steps of a run, one when it is asked for, or several ahead.
 
     name         what `InProcess(engine=…)` calls it
-    same_bits    whether its bits are the exact engine's; one that says no is close, within a bound that it states
+    same_bits    whether its bits are those of the exact engine
+    bound        how close one is that says no: the most that the parameters of a smooth model differ after 5 rounds,
+                 relative to their norm
     works_ahead  whether it wants to hear what is ahead
 
     >>> run = job.run(federation, on=InProcess(engine="exact"))          # doctest: +SKIP
@@ -50,6 +52,7 @@ class Engine(ABC):
 
     name: ClassVar[str]
     same_bits: ClassVar[bool]
+    bound: ClassVar[float] = 0.0
     works_ahead: ClassVar[bool] = True
 
     @abstractmethod

@@ -27,6 +27,7 @@ QUADRATIC = HERE / "quadratic.py"
 BATCHNORM = HERE / "batchnorm.py"
 DROPOUT = HERE / "dropout.py"
 NORMED = HERE / "normed.py"
+SMOOTH = HERE / "smooth.py"
 HEART = HERE / "heart.py"
 """For the real sample data; the others read arrays."""
 

@@ -1,0 +1,1 @@
+"""The stacked engine: many small silos as one tensor program."""

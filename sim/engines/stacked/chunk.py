@@ -1,0 +1,126 @@
+"""A chunk of silos: what their strategy asks for is gathered, computed together, and handed back to each."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from fl_kit.batches import TensorRows
+from fl_kit.context import StepContext
+from fl_kit.execute import Inputs, arrival_sums
+from fl_kit.job import Job
+from fl_kit.local import LocalResult
+from fl_kit.messages import Memory
+from fl_kit.protocols import Context, Correction
+from fl_kit.tensors import Tensors
+from fl_kit.workbench import Workbench
+from sim.engines.engine import Ahead
+from sim.engines.stacked.evaluation import measured
+from sim.engines.stacked.probe import Probe
+from sim.engines.stacked.reasons import Unstackable
+from sim.engines.stacked.rows import Packed, form
+from sim.engines.stacked.training import Request, Trained, Training, check_requests
+
+
+class Asked(BaseException):
+    """A silo's fit has come to a training whose result is not there yet; it is begun again when it is.
+
+    No Exception, so that no strategy takes it for an error of its own.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+
+
+class Known:
+    """What is known of the job's model, by the form of the rows.
+
+    compared  forms whose first gradient was found to be what it is alone
+    """
+
+    def __init__(self) -> None:
+        self._probes: dict[Any, Probe] = {}
+        self.compared: set[Any] = set()
+
+    def probe(self, ctx: Context, start: Tensors) -> Probe:
+        """The probe for rows such as this silo's; raises Unstackable."""
+        rows = ctx.rows("train")
+        if not isinstance(rows, TensorRows):
+            raise Unstackable(f"the rows of {ctx.step.party} come from a Dataset, batch by batch")
+        key = form(rows)
+        if key not in self._probes:
+            self._probes[key] = Probe.of(ctx, start, rows)
+        return self._probes[key]
+
+
+class Chunk:
+    """Silos whose steps are computed together; it is the `Together` of each of their contexts.
+
+    steps  in silo order
+    """
+
+    def __init__(
+        self, job: Job, bench: Workbench, steps: Sequence[Ahead], known: Known, check: Callable[[], None]
+    ) -> None:
+        self.job, self.bench, self.steps, self.known, self.check = job, bench, steps, known, check
+        self.results: dict[str, list[Trained]] = {step.id: [] for step, _ in steps}
+        self._sums: dict[Any, Mapping[str, Tensors] | None] = {}
+        self._given = 0
+
+    def begin(self) -> None:
+        """Before a step is run: its first request is answered first."""
+        self._given = 0
+
+    def train(
+        self,
+        ctx: Context,
+        start: Tensors,
+        settings: Any,
+        correction: Correction | None,
+        memory: Memory | None,
+        term: Any,
+    ) -> LocalResult:
+        """The result that is known of this silo's next training; raises Asked where there is none yet."""
+        results = self.results[ctx.step.id]
+        if self._given == len(results):
+            if term is not None:
+                term.close()
+            raise Asked(
+                Request(ctx=ctx, start=start, settings=settings, correction=correction, has_term=term is not None)
+            )
+        result, trained = results[self._given]
+        self._given += 1
+        ctx.model.load({**start, **trained})  # a strategy may look at it
+        ctx.model.changed()
+        return result
+
+    def evaluate(self, ctx: Context, params: Tensors, split: str, metrics: Mapping[str, Any]) -> Tensors | None:
+        """The silo's sums of a model that all of them measure; None for one of its own."""
+        if params is not self.steps[0][1]["state"].params:
+            return None
+        key = (split, *metrics)
+        if key not in self._sums:
+            silos = [(step.party, self.bench.rows(step.party, inputs["data"], split)) for step, inputs in self.steps]
+            self._sums[key] = measured(ctx, params, silos, metrics, self.check)
+        sums = self._sums[key]
+        return None if sums is None else sums[ctx.step.party]
+
+    def compute(self) -> None:
+        """Have each silo come to its next training, and train all of them that do; raises Unstackable."""
+        requests = [request for step, inputs in self.steps if (request := self._request(step, inputs))]
+        check_requests(requests)
+        packed = Packed.of([(request.ctx.step.party, request.ctx.rows("train")) for request in requests])
+        compare = packed.form not in self.known.compared
+        probe = self.known.probe(requests[0].ctx, requests[0].start)
+        results = Training(requests, packed, probe, self.check, compare=compare).run()
+        self.known.compared.add(packed.form)
+        for request, result in zip(requests, results, strict=True):
+            self.results[request.ctx.step.id].append(result)
+
+    def _request(self, step: Any, inputs: Inputs) -> Request | None:
+        ctx = StepContext(job=self.job, step=step, bench=self.bench, folder=inputs["data"], check=self.check)
+        self.begin()
+        try:
+            arrival_sums(ctx, inputs["state"], inputs.get("memory"))
+            self.job.strategy.fit(inputs["state"], inputs.get("memory"), ctx)
+        except Asked as asked:
+            return asked.request
+        return None
