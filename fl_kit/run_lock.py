@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import secrets
+import stat
 import sys
 import threading
 import time
@@ -18,9 +19,12 @@ import uuid
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from fl_kit.bounded import parse_json, read_bytes
 from fl_kit.errors import RunLocked, StoreError
 
 FILE = "lock.json"
+LARGEST = 10_000
+"""Bytes of it that are believed."""
 BEAT = 20.0
 """Seconds from one sign of life to the next."""
 PATIENCE = 90.0
@@ -75,9 +79,9 @@ class Holder:
     def read(cls, path: Path) -> "Holder | None":
         """Whom the file names, or None: for an empty file, or one that a power cut has torn."""
         try:
-            found = json.loads(path.read_bytes()[:10_000])
+            found = parse_json(read_bytes(path, limit=LARGEST))
             return cls(**{field.name: field.type(found[field.name]) for field in fields(cls)})  # type: ignore[operator]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        except (OSError, ValueError, KeyError, TypeError):
             return None
 
 
@@ -125,6 +129,9 @@ class RunLock:
             handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         except OSError as error:
             raise StoreError(f"{path} cannot be written, so nobody can go on with the run: {error.strerror}") from error
+        if not stat.S_ISREG(os.fstat(handle).st_mode):  # a pipe in a folder from elsewhere would be waited for
+            os.close(handle)
+            raise StoreError(f"{path} is no plain file, so nobody can go on with the run: remove it")
         own = locked(handle)
         if own is not False and not same_file(handle, path):  # its holder has just let go, and taken the file along
             os.close(handle)

@@ -3,13 +3,16 @@
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from fl_kit.azureml.downloads import download_message
 from fl_kit.errors import FlKitError
 from fl_kit.mlflow_rest import MlflowServer, trust
 
 TIMEOUT = 60.0
+LOG_LIMIT, LOG_KEPT, LOG_PART = 256 << 20, 8 << 20, 1 << 20
+"""Bytes of a log that are read at most, that are kept of its end, and that are read at a time: a silo's step may write
+what it likes."""
 
 
 class Workspace:
@@ -68,7 +71,7 @@ class Workspace:
             return ""
         try:
             with urllib.request.urlopen(chosen, timeout=TIMEOUT, context=trust()) as answer:
-                return bytes(answer.read()).decode("utf-8", "replace")
+                return end_of(answer).decode("utf-8", "replace")
         except OSError as error:
             raise FlKitError(f"the log of {name} cannot be read: {error}") from error
 
@@ -78,3 +81,14 @@ class Workspace:
 
             self._scope = _resource_to_scopes(_get_base_url_from_metadata())[0]
         return str(self.client._credential.get_token(self._scope).token)
+
+
+def end_of(log: BinaryIO) -> bytes:
+    """The last part of a log, from the beginning of a line on; all of one that is not large."""
+    read, kept = 0, bytearray()
+    while read < LOG_LIMIT and (part := log.read(LOG_PART)):
+        read += len(part)
+        kept += part
+        del kept[: max(0, len(kept) - LOG_KEPT)]
+    whole = read == len(kept)
+    return bytes(kept) if whole else bytes(kept).partition(b"\n")[2]

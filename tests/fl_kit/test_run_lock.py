@@ -104,7 +104,10 @@ def test_another_machine_s_clock_does_not_matter(tmp_path, monkeypatch):
         RunLock.take(tmp_path)
 
 
-@pytest.mark.parametrize("torn", [b"", b"\0" * 200, b'{"host": "wa', b"[1, 2]", b'{"host": "a", "pid": "many"}'])
+@pytest.mark.parametrize(
+    "torn",
+    [b"", b"\0" * 200, b'{"host": "wa', b"[1, 2]", b'{"host": "a", "pid": "many"}', b"[" * 9000, b" " * 20_000 + b"{}"],
+)
 def test_a_torn_file_names_nobody_and_holds_nothing(tmp_path, torn):
     (tmp_path / FILE).write_bytes(torn)
     lock = RunLock.take(tmp_path)
@@ -121,6 +124,13 @@ def test_a_link_is_not_followed(tmp_path):
     with pytest.raises(StoreError, match=r"lock\.json cannot be written"):
         RunLock.take(tmp_path)
     assert other.read_text() == "mine"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes with names")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / FILE)
+    with pytest.raises(StoreError, match="is no plain file, so nobody can go on with the run: remove it"):
+        RunLock.take(tmp_path)
 
 
 def test_who_was_taken_over_from_learns_it_before_the_next_round_is_kept(tmp_path):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fl_kit import Ditto, Scaffold
+from fl_kit import Ditto, FedAvg, Scaffold
 from fl_kit.protocols import Strategy
 from fl_kit.strategies.scaffold import control
 from sim.faults import Drop, NaN, Stale
@@ -64,3 +64,16 @@ def test_ditto_by_hand(tmp_path: Path, fault: Fault) -> None:
         for round in (1, 2, 3)
     ]
     assert own == [{"ash": 0, "birch": 1}, {"ash": 1 / 4, "birch": 1}, {"ash": 1 / 8, "birch": 9 / 8}]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
+def test_a_silos_own_momentum_by_hand(tmp_path: Path, fault: Fault) -> None:
+    """b = (1, 3), momentum ½ that is kept: v ← v/2 + (x − b), and the move is −v/2.
+
+    round 1   v = −1, −3                          x = 0 + (½ + 3/2)/2 = 1
+    round 2   ash alone: v = −½ + 0               x = 1 + ¼ = 5/4, and birch's v stays −3
+    round 3   v = −¼ + ¼ = 0, −3/2 − 7/4 = −13/4  x = 5/4 + (0 + 13/8)/2 = 33/16
+    """
+    strategy = FedAvg(lr=0.5, steps=1, momentum=0.5, optimizer_state="kept")
+    finished = lost(tmp_path, strategy, fault, 1.0, 3.0)
+    assert [scalar(finished.state(round).params) for round in range(4)] == [0, 1, 5 / 4, 33 / 16]
