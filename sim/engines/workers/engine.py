@@ -168,8 +168,8 @@ def too_many(workers: int, threads: int, cores: int) -> str:
     """What more workers than cores cost."""
     each = f" with {threads} threads each" if threads > 1 else ""
     return (
-        f"{workers} workers{each} share {cores} usable cores: no round gets faster, and each takes the memory "
-        f"of torch and of the model once more; workers={max(1, cores // threads)} is as many as pay"
+        f"{workers} workers{each} share {cores} usable cores: no round gets faster, and each takes some 250 MB for "
+        f"torch, and the model several times over; workers={max(1, cores // threads)} is as many as pay"
     )
 
 

@@ -24,7 +24,7 @@ def received(hand: Hand, message: dict[str, Any], shelf: Shelf, state: State | N
     """
     packed = message["packed"]
     layout = packed["layout"]
-    size = layout[-1][-1] if layout else 0
+    size = layout[-1][3] if layout else 0
     freed = hand.hold(packed["area"]) if size >= COPIED and not here else None
     staying = [row for row in layout if freed is not None and grows(row[0])]
     going = [row for row in layout if freed is None or not grows(row[0])]

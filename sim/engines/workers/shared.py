@@ -26,7 +26,11 @@ GRAIN = 1 << 16
 """Bytes by which files grow."""
 
 Packed = dict[str, Any]
-"""Where tensors lie, as plain data: {"area": name, "size": of its file, "layout": [[name, dtype, shape, start]]}."""
+"""Where tensors lie, as plain data: {"area": name, "size": of its file, "layout": rows}.
+
+A row of the layout is [name, dtype, shape, start in bytes, strides]. Strides are null where a tensor lies row by
+row; else it keeps its own, since the order of a sum hangs on them.
+"""
 
 
 class Shelf:
@@ -102,12 +106,17 @@ def laid_out(tensors: Tensors) -> tuple[list[list[Any]], int]:
     for name, value in tensors.items():
         if value.layout is not torch.strided or value.is_quantized or value.device.type != "cpu":
             raise MessageError(f"{name!r:.80} is no dense tensor of the CPU, and cannot be shared between processes")
-        rows.append([name, str(value.dtype).removeprefix("torch."), list(value.shape), end])
+        rows.append([name, str(value.dtype).removeprefix("torch."), list(value.shape), end, strides(value)])
         end += -(-value.numel() * value.element_size() // ALIGNED) * ALIGNED
     return rows, end
 
 
-def tensor(memory: memoryview, dtype: Any, shape: Any, start: Any) -> Tensor:
+def strides(value: Tensor) -> list[int] | None:
+    """Those of a tensor that lies otherwise than row by row."""
+    return None if value.is_contiguous() else list(torch.empty_like(value, device="meta").stride())
+
+
+def tensor(memory: memoryview, dtype: Any, shape: Any, start: Any, strides: Any) -> Tensor:
     """The tensor that lies there; raises MessageError for what does not fit."""
     kind = getattr(torch, str(dtype), None)
     if not isinstance(kind, torch.dtype) or not naturals([*shape, start]):
@@ -117,7 +126,14 @@ def tensor(memory: memoryview, dtype: Any, shape: Any, start: Any) -> Tensor:
         raise MessageError(f"a tensor of {count:,} numbers does not lie within {len(memory):,} bytes")
     if not count:
         return torch.empty(shape, dtype=kind)
-    return torch.frombuffer(memory, dtype=kind, count=count, offset=start).reshape(shape)
+    found = torch.frombuffer(memory, dtype=kind, count=count, offset=start)
+    if strides is None:
+        return found.reshape(shape)
+    if len(strides) != len(shape) or not naturals(strides):
+        raise MessageError(f"no tensor of shape {shape!r:.80} has the strides {strides!r:.80}")
+    if sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True)) >= count:
+        raise MessageError(f"a tensor of {count:,} numbers has none at the strides {strides!r:.80}")
+    return found.as_strided(shape, strides)
 
 
 def naturals(values: list[Any]) -> bool:

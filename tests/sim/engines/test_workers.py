@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fl_kit import Ditto, FedAvg, FedBN, FedPer, FedProx, Scaffold
+from fl_kit import FedAvg, Scaffold, strategies
 from fl_kit.aggregators import Krum, Median
 from fl_kit.job import Job
 from fl_kit.silo import Federation
@@ -69,15 +69,16 @@ def same(job: Job, federation: Federation, **settings: Any) -> tuple[SimulatedRu
     return exact, made
 
 
+STRATEGIES = {name: getattr(strategies, name) for name in strategies.__all__}
 JOBS = {
+    **{
+        name: (NORMED, kind(**{key: value for key, value in SMALL.items() if key not in kind.FIXED}), {})
+        for name, kind in STRATEGIES.items()
+    },
     "dropout": (DROPOUT, FedAvg(**SMALL), {}),
     "momentum is kept": (DROPOUT, FedAvg(**SMALL, momentum=0.9, optimizer_state="kept"), {}),
-    "prox": (DROPOUT, FedProx(**SMALL, mu=0.1), {}),
     "scaffold": (LINEAR, Scaffold(**SMALL), {}),
-    "ditto": (DROPOUT, Ditto(**SMALL), {}),
     "batch norm": (BATCHNORM, FedAvg(**SMALL), {}),
-    "batch norm in the silos": (BATCHNORM, FedBN(**SMALL), {}),
-    "layers in the silos": (NORMED, FedPer(**SMALL), {}),
     "some silos a round": (DROPOUT, Scaffold(**SMALL), {"per_round": 3}),
     "all updates at once": (DROPOUT, FedAvg(**SMALL), {"aggregator": Krum(bad=1)}),
     "the median": (DROPOUT, FedAvg(**SMALL), {"aggregator": Median()}),

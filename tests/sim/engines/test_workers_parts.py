@@ -79,6 +79,7 @@ def test_tensors_come_out_of_shared_memory_as_they_went_in(tmp_path: Path) -> No
     found = Shelf(tmp_path).views(packed)
     assert digest(found) == digest(tensors)
     assert list(found) == list(tensors)
+    assert found["turned"].stride() == tensors["turned"].stride(), "a norm adds up in the order of memory"
     assert all(value.data_ptr() % shared.ALIGNED == 0 for value in found.values() if value.numel())
 
 
@@ -114,10 +115,12 @@ def test_it_is_told_when_nobody_looks_at_the_tensors_any_more(tmp_path: Path) ->
         {"size": 1 << 30},
         {"size": "x"},
         {"area": "other"},
-        {"layout": [["w", "float32", [1 << 20], 0]]},
-        {"layout": [["w", "float32", [-1], 0]]},
-        {"layout": [["w", "float32", [2], -8]]},
-        {"layout": [["w", "load", [2], 0]]},
+        {"layout": [["w", "float32", [1 << 20], 0, None]]},
+        {"layout": [["w", "float32", [-1], 0, None]]},
+        {"layout": [["w", "float32", [2], -8, None]]},
+        {"layout": [["w", "load", [2], 0, None]]},
+        {"layout": [["w", "float32", [2, 2], 0, [4, 1]]]},
+        {"layout": [["w", "float32", [2, 2], 0, [1]]]},
     ],
     ids=str,
 )
