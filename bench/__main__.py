@@ -2,6 +2,7 @@
 
 python -m bench                 everything, about a quarter of an hour; wants a machine that does nothing else
 python -m bench --quick         a few rounds of each, to see that it works
+python -m bench --engines       only the engines: exact, and what "auto" chooses; ten minutes
 python -m bench --azureml       only the submission: a large plan, to a local workspace; a quarter of a minute
 python -m bench --strategies    only the strategies, each beside FedAvg on W1 and W2; some minutes
 python -m bench --aggregators   only the aggregators: twenty updates of 25 million parameters; some minutes, 3 GB
@@ -14,9 +15,10 @@ python -m bench --readme        also put the table, or the one line, into README
 
 import argparse
 import sys
+from collections.abc import Sequence
 from typing import Any
 
-from bench import aggregators, durability, live_view, partitions, report, soak, strategy_report
+from bench import aggregators, durability, engines, live_view, partitions, report, soak, strategy_report
 from bench.child import ROOT, figures
 from bench.start import import_time, to_end_of_round_1
 from bench.systems import FOLDER, LOOP, SYSTEMS
@@ -82,6 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workloads", default=None, help="see bench/workloads.py; default: W1,W2,W3, or W1,W2")
     parser.add_argument("--repeats", type=int, default=None, help="runs of each system; default: 5")
     parser.add_argument("--quick", action="store_true", help="three rounds, one run of each")
+    parser.add_argument("--engines", action="store_true", help="only the engines beside the plain loop")
     parser.add_argument("--azureml", action="store_true", help="only the submission to AzureML")
     parser.add_argument("--strategies", action="store_true", help="only the strategies, each beside FedAvg")
     parser.add_argument("--aggregators", action="store_true", help="only the aggregators, on 20 large updates")
@@ -97,6 +100,9 @@ def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     command = " ".join(["python -m bench", *(word for word in words if word != "--readme")])
     workloads = (asked.workloads or ("W1,W2" if asked.strategies else "W1,W2,W3")).split(",")
+    if asked.engines:
+        chosen = asked.workloads.split(",") if asked.workloads else engines.QUICK if asked.quick else engines.TIMED
+        return only_engines(chosen, asked.repeats or (1 if asked.quick else 3), readme=asked.readme, command=command)
     if asked.watch:
         return only_watch(quick=asked.quick, command=command)
     if asked.soak:
@@ -124,6 +130,18 @@ def only_azureml(*, quick: bool, readme: bool) -> int:
     print(report.requests_of(found))
     if readme:
         report.put_line_into(ROOT / "README.md", line)
+    return 0
+
+
+def only_engines(workloads: Sequence[str], repeats: int, *, readme: bool, command: str) -> int:
+    found = {}
+    for name in workloads:
+        say(f"engines on {name}")
+        found[name.partition(":")[0]] = figures("engines", name, str(repeats), "exact", "auto", "stacked")
+    table = engines.text(found, repeats=repeats, command=command)
+    print(table)
+    if readme:
+        report.put_into(ROOT / "README.md", table, engines.MARKS)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The same workload as a job of fl-kit, in the exact InProcess backend."""
+"""The same workload as a job of fl-kit, simulated by InProcess."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,6 +1,7 @@
 """The three things that are compared, each behind one call."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from bench.result import Result
@@ -25,9 +26,9 @@ def prepared(system: str, workload: Workload, scratch: Path, *, rows_first: bool
     from sim.in_process import InProcess
 
     ready = prepare(workload, scratch / "silos")
-    place = InProcess(folder=scratch / "runs" if system == FOLDER else None)
+    place = InProcess(folder=scratch / "runs" if system == FOLDER else None, engine="exact")
     if rows_first:
         data = ready.job.task.module.data
         made = {(s.data, split): data(s.data, split) for s in ready.federation.silos for split in ("train", "test")}
-        place = InProcess(folder=place.folder, load=lambda task, folder, split: made[folder, split])
+        place = replace(place, load=lambda task, folder, split: made[folder, split])
     return lambda: ready.run(place)

@@ -5,6 +5,7 @@
     W3     4 silos of   8 rows, 25,197,578 parameters, one step each: the memory counts
     V      6 silos of 5 to 90 rows, the MLP: checks the weighting
     W2x10  W2 with ten silos; so for any workload but V
+    W2d    W2 in float64, which shows whether two ways do the same whatever the order of their sums; so for any workload
     W2:3   W2 with three rounds; so for any workload
 
 Plain SGD in fixed order, whole batches and a short last one. Everything is drawn with torch from fixed seeds.
@@ -37,6 +38,7 @@ class Workload:
     lr: float
     test_rows: int
     evaluate_every: int = 1
+    dtype: torch.dtype = torch.float32
 
     @property
     def silos(self) -> int:
@@ -44,7 +46,7 @@ class Workload:
 
     def model(self) -> nn.Module:
         """A new model with the shared first weights, whatever the global generator drew."""
-        return first_weights(MODELS[self.kind]())
+        return first_weights(MODELS[self.kind]()).to(self.dtype)
 
     def train_rows(self, silo: int) -> tuple[Tensor, Tensor]:
         draws = torch.Generator().manual_seed(1000 + silo)
@@ -69,7 +71,7 @@ class Workload:
         if shifted:
             inputs += 0.3 * torch.randn(1, width, generator=draws)
         scores = inputs @ teacher + 0.1 * torch.randn(count, classes, generator=draws)
-        return inputs.view(count, *shape), scores.argmax(1)
+        return inputs.view(count, *shape).to(self.dtype), scores.argmax(1)
 
 
 class CNN(nn.Module):
@@ -138,7 +140,9 @@ def named(name: str) -> Workload:
     """The workload of that name; raises KeyError for one that there is not."""
     form, _, rounds = name.partition(":")
     base, _, silos = form.partition("x")
-    found = WORKLOADS[base]
+    found = WORKLOADS[base.removesuffix("d")]
+    if base.endswith("d"):
+        found = replace(found, dtype=torch.float64)
     if silos:
         found = replace(found, samples=found.samples[:1] * int(silos))
     if rounds:

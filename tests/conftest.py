@@ -1,6 +1,8 @@
 """What every test stands on: one thread, no colours of the caller's environment, repeatable examples."""
 
+import math
 import os
+from collections.abc import Iterator
 
 # Before anything imports torch: the bits of a sum depend on the number of threads.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -27,6 +29,14 @@ ROOT = Path(__file__).parent.parent
 def root() -> Path:
     """The repository's root folder."""
     return ROOT
+
+
+@pytest.fixture(scope="session", autouse=True)
+def in_one_process() -> Iterator[None]:
+    """Simulations stay in the test's own process, however slow the machine is; a test that wants workers says so."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sim.engines.workers.engine.PAYS", math.inf)
+        yield
 
 
 @pytest.fixture

@@ -43,17 +43,26 @@ def engine_for(asked: str, simulation: Simulation, *, disturbed: bool, begun: st
     name = asked
     if begun and (begun == Exact.name or not kind(begun).same_bits):
         name = begun
-    if name in (AUTO, Exact.name):
+    if name == Exact.name:
         return Exact(simulation)
     if disturbed:
         return instead(name, simulation, "faults strike single steps")
+    if name == AUTO:
+        return automatic(simulation)
     refusal = kind(name).refusal(simulation)
     return instead(name, simulation, refusal) if refusal else kind(name)(simulation)
 
 
+def automatic(simulation: Simulation) -> Engine:
+    """The fastest engine that gives the exact one's bits; workers start when what is left to do pays for them."""
+    workers = kind("workers")
+    refusal = workers.refusal(simulation)
+    return Exact(simulation, refusal) if refusal else workers(simulation)
+
+
 def instead(name: str, simulation: Simulation, why: str) -> Exact:
     """The exact engine in another one's place."""
-    return Exact(simulation, f"{name} cannot do it here: {why}")
+    return Exact(simulation, why if name == AUTO else f"{name} cannot do it here: {why}")
 
 
 def kind(name: str) -> type[Engine]:
