@@ -2,7 +2,7 @@
 
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
@@ -26,6 +26,8 @@ from fl_kit.run_ids import new_id
 from fl_kit.silo import Federation
 from fl_kit.store import FolderStore
 
+BACKEND, AZUREML = "backend", "azureml"
+"""What environment.json says of a run that was begun on AzureML."""
 TERMINAL = frozenset({"Completed", "Failed", "Canceled", "NotResponding"})
 
 
@@ -82,27 +84,30 @@ class AzureML:
         with keeping_only_what_was_sent(submissions):
             brought(self.approvals, store.folder)
             if not paused:
-                submissions.submit(0)
+                submissions.submit(0, new=True)
         return AzureMLRun(submissions).watch(paused=paused)
 
     def attach(self, run_id: str) -> AzureMLRun:
         """The run of that id, whether it goes on or has ended: from another kernel, the same events.
 
         It needs the run's folder, which says what was asked for; a run in chunks, or one whose lost steps the job's
-        `retries` allow to try again, is gone on with.
+        `retries` allow to try again, is gone on with. One of which nothing was submitted yet (it was started paused,
+        or its kernel ended before the workspace had it) rests: its own `resume()` or `step()` submits it.
 
         Raises RunNotFound with the nearest id, StoreError for a damaged run folder.
         """
-        return AzureMLRun(self._found(run_id)).watch()
+        submissions = self._found(run_id)
+        return AzureMLRun(submissions).watch(paused=not submissions.made)
 
     def resume(self, run_id: str) -> AzureMLRun:
         """Go on with a run that failed or was stopped, from its last round that is done; the bits stay the same.
 
-        A run that goes on, or is completed, is given as it is. Raises as `attach` does.
+        A run that goes on, or is completed, is given as it is; one that was never submitted is submitted now. Raises
+        as `attach` does.
         """
         submissions = self._found(run_id)
         brought(self.approvals, submissions.store.folder)
-        job = submissions.workspace.job(submissions.made[-1].job)
+        job = submissions.workspace.job(submissions.made[-1].job) if submissions.made else None
         return AzureMLRun(submissions).watch(resume=job is not None and job.status in TERMINAL)
 
     @cached_property
@@ -123,12 +128,8 @@ class AzureML:
                 f"workspace {self._workspace.name} has run {run_id}, but its folder is not in {self._runs}: bring it "
                 "from the machine that started the run, or give AzureML the `folder` in which it is"
             ) from error
-        submissions = self._submissions(run_id, store).find()
-        if not submissions.made:
-            raise RunNotFound(
-                f"run {run_id} was never submitted to workspace {submissions.workspace.name}, or to another one"
-            )
-        return submissions
+        refuse_run_of_another_place(run_id, store.environment(), self._workspace.name)
+        return self._submissions(run_id, store).find()
 
     def _submissions(self, run_id: str, store: FolderStore) -> Submissions:
         return Submissions(self._workspace, run_id, store, self.experiment)
@@ -136,13 +137,23 @@ class AzureML:
     def _settings(self) -> dict[str, Any]:
         """What the run folder keeps beside job, plan and federation."""
         return {
-            "backend": "azureml",
+            BACKEND: AZUREML,
             "workspace": str(self.client.workspace_name),
             "python": platform.python_version(),
             "threads": self.threads,
             "margin": self.margin,
             "rounds_per_pipeline": self.rounds_per_pipeline,
         }
+
+
+def refuse_run_of_another_place(run_id: str, found: Mapping[str, Any], workspace: str) -> None:
+    """Raise RunNotFound for a run that was begun by a simulation, or in another workspace."""
+    if found.get(BACKEND) != AZUREML:
+        raise RunNotFound(f"run {run_id} was not begun on AzureML: resume it with the backend that began it")
+    if (begun := str(found.get("workspace", workspace))) != workspace:
+        raise RunNotFound(
+            f"run {run_id} was begun in workspace {begun}, and this is {workspace}: give AzureML a client of {begun}"
+        )
 
 
 @contextmanager

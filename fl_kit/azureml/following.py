@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 from fl_kit.azureml.blame import identity
 from fl_kit.azureml.phases import Phase
 from fl_kit.azureml.polling import Feed, Patience
-from fl_kit.azureml.submissions import Submission, Submissions
+from fl_kit.azureml.submission import Submission
+from fl_kit.azureml.submissions import Submissions
 from fl_kit.azureml.verdicts import Verdict, verdict, verdicts
 from fl_kit.errors import TrackingError
 from fl_kit.events import NOTE, SILO_LEFT_OUT, STEP_FAILED, Event, now

@@ -10,7 +10,8 @@ from fl_kit.azureml.blame import Losses, error_of, failure_of
 from fl_kit.azureml.following import Follower
 from fl_kit.azureml.phases import Phase
 from fl_kit.azureml.polling import Feed
-from fl_kit.azureml.submissions import Submission, Submissions
+from fl_kit.azureml.submission import Submission
+from fl_kit.azureml.submissions import Submissions
 from fl_kit.azureml.verdicts import Verdict
 from fl_kit.branching import begun_anew
 from fl_kit.errors import FlKitError, MessageError, StoreError
@@ -26,7 +27,7 @@ from fl_kit.events import (
     Event,
     now,
 )
-from fl_kit.legs import Leg, keep
+from fl_kit.legs import Leg
 from fl_kit.messages import State, complete, read
 from fl_kit.plan import ORCHESTRATOR, round_name
 from fl_kit.run_handle import RunHandle, unexpected
@@ -253,6 +254,8 @@ class AzureMLRun(RunHandle):
                 last = submissions.last_after(first, self._gate.until)
                 self._gate.round = submissions.phases[last - 1].round
             made = submissions.submit(first, last, resumed=feed is not None and feed.ended != "completed")
+            if made is None:  # another kernel has changed the run
+                continue
             if self._stop.is_set():  # asked while the workspace was taking it
                 submissions.workspace.cancel(made.job)
             return True
@@ -268,7 +271,7 @@ class AzureMLRun(RunHandle):
         return first
 
     def _keep_leg(self, number: int, leg: Leg) -> None:
-        keep(self.folder, number, leg)
+        self._submissions.change(number, leg)
         self._tell(RUN_CHANGED, leg.announcement(self.federation))
         self._told_legs = number + 1
 

@@ -13,82 +13,21 @@ from fl_kit.azureml.layout import Layout
 from fl_kit.azureml.nodes import BUNDLE, Terms
 from fl_kit.azureml.phases import Phase, phases
 from fl_kit.azureml.pipeline import compile_pipeline
+from fl_kit.azureml.submission import Submission, job_name
 from fl_kit.azureml.submit import submit
 from fl_kit.azureml.workspace import Workspace
 from fl_kit.branching import ORIGIN
 from fl_kit.bundle import bytes_digest, verify, write_bundle
 from fl_kit.errors import StoreError
 from fl_kit.job import Job
-from fl_kit.legs import part_of
+from fl_kit.legs import Leg, keep, part_of
 from fl_kit.plan import Plan, step_id
 from fl_kit.run_lock import RunLock
 from fl_kit.silo import Federation
 from fl_kit.store import FolderStore
 
-RUN, PHASES, ATTEMPT, RESUMED, TIME, LEG = (
-    f"fl_kit.{name}" for name in ("run", "phases", "attempt", "resumed", "time", "leg")
-)
 SENDING = 600.0
 """Seconds that another kernel may take to submit a pipeline of the same run."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Submission:
-    """One pipeline job of a run.
-
-    number   1 for the first
-    job      the pipeline job's name
-    first    the first of its phases
-    last     the phase after its last one
-    attempt  0, or its number if its phases were submitted before; part of the paths of what it makes
-    resumed  whether the one before it did not come to its end
-    time     when it was submitted, in seconds since the epoch
-    leg      which of the run's legs it is of: 0, unless the run was changed before
-    """
-
-    number: int
-    job: str
-    first: int
-    last: int
-    attempt: int = 0
-    resumed: bool = False
-    time: float = 0.0
-    leg: int = 0
-
-    def tags(self, run_id: str) -> dict[str, str]:
-        """What is written on the job, so that the run can be found again by its id alone."""
-        return {
-            RUN: run_id,
-            PHASES: f"{self.first}-{self.last}",
-            ATTEMPT: str(self.attempt),
-            RESUMED: str(int(self.resumed)),
-            TIME: f"{self.time:.3f}",
-            LEG: str(self.leg),
-        }
-
-    @classmethod
-    def of_job(cls, number: int, job: Any) -> "Submission":
-        """The submission that a job's tags describe; raises StoreError for a job that fl-kit did not make."""
-        tags = job.tags or {}
-        try:
-            first, last = (int(text) for text in tags[PHASES].split("-"))
-            return cls(
-                number=number,
-                job=str(job.name),
-                first=first,
-                last=last,
-                attempt=int(tags[ATTEMPT]),
-                resumed=tags[RESUMED] == "1",
-                time=float(tags[TIME]),
-                leg=int(tags.get(LEG, 0)),
-            )
-        except (KeyError, ValueError) as error:
-            raise StoreError(f"job {job.name} is no run of fl-kit: its tags are {tags}") from error
-
-
-def job_name(run_id: str, number: int) -> str:
-    """The first job of a run has the run's own id as its name."""
-    return run_id if number == 1 else f"{run_id}-{number}"
 
 
 @dataclass(frozen=True)
@@ -153,20 +92,45 @@ class Submissions:
             self.made.append(Submission.of_job(len(self.made) + 1, job))
         return self
 
-    def submit(self, first: int, last: int | None = None, *, resumed: bool = False) -> Submission:
+    def submit(
+        self, first: int, last: int | None = None, *, resumed: bool = False, new: bool = False
+    ) -> Submission | None:
         """Submit the phases from one up to, and without, another: by default as many rounds as one pipeline shall have.
 
         What another kernel that follows the run has submitted in the meantime is taken as it is, and one that is about
-        to is waited for. Raises RunLocked if that takes too long.
+        to is waited for. None if another one has changed the run: then `legs` has it, and the phases may be others.
+
+        new  whether the run has just been made, so that the workspace need not be asked for it
+
+        Raises RunLocked if another kernel takes too long.
         """
         with RunLock.take(self.store.folder, wait=SENDING):
-            return self._submit(first, last, resumed=resumed)
+            if not new and (job := self._next()) is not None:
+                self._learn()
+                self.made.append(Submission.of_job(len(self.made) + 1, job))
+                return self.made[-1]
+            return None if self._learn() else self._submit(first, last, resumed=resumed)
+
+    def change(self, number: int, leg: Leg) -> None:
+        """Keep a change; raises StoreError if another kernel has changed the run, or gone on with it, since."""
+        with RunLock.take(self.store.folder, wait=SENDING):
+            if self._next() is not None:
+                raise StoreError(f"run {self.run_id} was gone on with by another kernel: attach to it anew")
+            keep(self.store.folder, number, leg)
+
+    def _next(self) -> Any | None:
+        """The job that another kernel has submitted beyond those that are known here, if there is one."""
+        return self.workspace.job(job_name(self.run_id, len(self.made) + 1))
+
+    def _learn(self) -> bool:
+        """Take over what another kernel has changed in the run; whether it has."""
+        if not (self.store.folder / part_of(len(self.legs)) / "job.json").is_file():
+            return False
+        self.legs += self.store.legs()[len(self.legs) :]
+        return True
 
     def _submit(self, first: int, last: int | None, *, resumed: bool) -> Submission:
         number = len(self.made) + 1
-        if number > 1 and (job := self.workspace.job(job_name(self.run_id, number))) is not None:
-            self.made.append(Submission.of_job(number, job))
-            return self.made[-1]
         last = self.last_after(first, None) if last is None else last
         names = {phase.name for phase in self.phases[first:last]}
         again = any(names & {phase.name for phase in self.of(earlier)} for earlier in self.made)

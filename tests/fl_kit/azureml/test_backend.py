@@ -8,12 +8,14 @@ import pytest
 
 from fl_kit import Federation, Orchestrator, Scaffold, Silo
 from fl_kit.azureml.backend import AzureML
+from fl_kit.azureml.following import Follower
 from fl_kit.azureml.nodes import BUNDLE
 from fl_kit.azureml.pipeline import Pipeline
-from fl_kit.azureml.submissions import Submission, Submissions, job_name
+from fl_kit.azureml.submission import Submission, job_name
+from fl_kit.azureml.submissions import Submissions
 from fl_kit.azureml.workspace import Workspace
 from fl_kit.bundle import verify, write_bundle
-from fl_kit.errors import FederationError, IncompatibleError, RunNotFound, StoreError
+from fl_kit.errors import FederationError, FlKitError, IncompatibleError, RunNotFound, StoreError
 from fl_kit.run_ids import new_id
 from fl_kit.store import FolderStore
 from sim.azureml.forge import python_call
@@ -183,10 +185,64 @@ def test_a_job_that_fl_kit_did_not_make(tags):
         Submission.of_job(1, Job("x", tags))
 
 
-def test_a_run_that_was_never_submitted_here(client, silos, tmp_path):
-    submissions(client, silos, tmp_path / "runs")
-    with pytest.raises(RunNotFound, match="never submitted to workspace ws"):
-        AzureML(client, folder=tmp_path / "runs").attach("r")
+@pytest.mark.parametrize(
+    ("begun", "words"),
+    [
+        ({}, "run r was not begun on AzureML: resume it with the backend that began it"),
+        ({"backend": "azureml", "workspace": "other"}, "run r was begun in workspace other, and this is ws"),
+    ],
+)
+def test_a_run_that_was_begun_elsewhere(client, silos, tmp_path, begun, words):
+    submissions(client, silos, tmp_path / "runs", **begun)
+    for find in (AzureML(client, folder=tmp_path / "runs").attach, AzureML(client, folder=tmp_path / "runs").resume):
+        with pytest.raises(RunNotFound, match=words):
+            find("r")
+    assert client.sent == []
+
+
+class Followed(Exception):
+    """A run that comes to follow its pipeline."""
+
+
+@pytest.fixture
+def following(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is followed: what is looked at here is what was submitted."""
+
+    def follow(self: Follower, submission: Submission) -> Any:
+        raise Followed(submission.job)
+
+    monkeypatch.setattr(Workspace, "tracking", lambda self: None)
+    monkeypatch.setattr(Follower, "follow", follow)
+
+
+@pytest.mark.parametrize("way", ["resume", "attach and step"])
+def test_a_run_whose_kernel_ended_before_it_was_submitted_is_submitted_by_the_next_one(
+    client, silos, tmp_path, following, way
+):
+    submissions(client, silos, tmp_path / "runs", backend="azureml", workspace="ws")
+    backend = AzureML(client, folder=tmp_path / "runs")
+    if way == "resume":
+        run = backend.resume("r")
+    else:
+        run = backend.attach("r").wait(timeout=60)
+        assert (run.status, run.jobs, client.sent) == ("paused", (), [])
+        run.step(wait=False)
+    with pytest.raises(FlKitError, match="Followed"):
+        run.wait(timeout=60)
+    assert run.jobs == ("r",)
+    (pipeline,) = client.sent
+    assert len(pipeline.job["jobs"]) == (7 if way == "resume" else 2)  # all rounds and the report, or the first
+
+
+def test_two_kernels_that_find_a_run_that_was_never_submitted_submit_it_once(client, silos, tmp_path, following):
+    submissions(client, silos, tmp_path / "runs", backend="azureml", workspace="ws")
+    backend = AzureML(client, folder=tmp_path / "runs")
+    runs = [backend.attach("r").wait(timeout=60) for _ in range(2)]
+    for run in runs:
+        with pytest.raises(FlKitError, match="Followed"):
+            run.resume().wait(timeout=60)
+    assert [run.jobs for run in runs] == [("r",), ("r",)]
+    assert len(client.sent) == 1
 
 
 def test_a_run_that_the_workspace_has_and_whose_folder_is_elsewhere(client, silos, tmp_path):

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from fl_kit.amending import changed
 from fl_kit.azureml import submissions
 from fl_kit.azureml.submissions import Submissions
-from fl_kit.errors import RunLocked
+from fl_kit.errors import RunLocked, StoreError
 from fl_kit.run_lock import FILE, RunLock
 from fl_kit.store import FolderStore
 from tests.sim.small import federation, job
@@ -86,3 +87,26 @@ def test_who_takes_too_long_to_submit_is_named(jobs, store, monkeypatch):
     with RunLock.take(store.folder), pytest.raises(RunLocked, match="run run is held by process"):
         kernel(store, jobs).submit(0, 3)
     assert jobs.sent == []
+
+
+def test_what_another_kernel_has_changed_holds_for_what_this_one_submits(jobs, store):
+    first = kernel(store, jobs)
+    first.submit(0, 3)
+    second = kernel(store, jobs)
+    first.change(1, changed(first.legs[-1], first.federation, 2, {"lr": 0.1}))
+    assert second.submit(3, 5) is None
+    assert [leg.words for leg in second.legs] == ["", "from round 3 on: lr 0.2 → 0.1"]
+    made = second.submit(3, 5)
+    assert made is not None
+    assert (made.leg, jobs.sent) == (1, ["run", "run-2"])
+
+
+def test_a_run_that_another_kernel_has_gone_on_with_is_not_changed_behind_its_back(jobs, store):
+    first = kernel(store, jobs)
+    first.submit(0, 3)
+    second = kernel(store, jobs)
+    first.submit(3, 5)
+    leg = changed(second.legs[-1], second.federation, 2, {"lr": 0.1})
+    with pytest.raises(StoreError, match="was gone on with by another kernel: attach to it anew"):
+        second.change(1, leg)
+    assert len(store.legs()) == 1
