@@ -77,6 +77,8 @@ class StepContext:
 
 def computed(ctx: StepContext, work: Callable[[], T]) -> T:
     """What `work` gives, in the fastest way that gives the step's own bits."""
+    if ctx.together is not None:  # what is costly has been computed, or will be, for many silos at once
+        return with_seeded_draws(ctx, work)
     return in_fast_layout(ctx, lambda: with_seeded_draws(ctx, work))
 
 

@@ -15,7 +15,8 @@ class Metric(Protocol):
     """Sums that add up over batches and silos, and the formula that turns them into the value.
 
     The federation's value is `value(Σ sums)`, which is the value on the pooled rows. Counts are whole
-    numbers in float64, so they add without rounding up to 2**53.
+    numbers in float64, so they add without rounding up to 2**53. A metric whose sums are sums over rows may also
+    have `row_sums(outputs, targets)`, (rows, sums): those of many silos' rows are then taken in one go.
 
     >>> auc = AUC()
     >>> halves = [auc.sums(torch.tensor(outputs), torch.tensor([0, 1])) for outputs in ([-1.0, 1.0], [-2.0, 3.0])]

@@ -93,6 +93,15 @@ class Accuracy:
         return "accuracy" if self.threshold == 0.5 else f"accuracy_at_{self.threshold:g}"
 
     def sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        correct = self._correct(outputs, targets)
+        return torch.tensor([int(correct.sum()), len(correct)], dtype=torch.float64)
+
+    def row_sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The sums of each row, (rows, 2): those of any rows are what these add up to."""
+        correct = self._correct(outputs, targets).to(torch.float64)
+        return torch.stack([correct, torch.ones_like(correct)], dim=1)
+
+    def _correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
         check_logits(self.name, outputs, targets)
         scores = column(outputs.detach())
         if scores.ndim == 1:
@@ -101,8 +110,7 @@ class Accuracy:
         else:
             predicted = scores.argmax(1).cpu()
             classes = scores.shape[1]
-        actual = class_indices(self.name, outputs, targets, classes)
-        return torch.tensor([int((predicted == actual).sum()), len(actual)], dtype=torch.float64)
+        return predicted == class_indices(self.name, outputs, targets, classes)
 
     def value(self, sums: Tensor) -> float:
         return ratio(sums)

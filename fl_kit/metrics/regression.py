@@ -27,6 +27,12 @@ def pairs(name: str, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return predicted, actual
 
 
+def row_by_row(errors: Tensor) -> Tensor:
+    """Of each row Σ error and how many values it has, (rows, 2)."""
+    values = errors.flatten(1) if errors.ndim > 1 else errors[:, None]
+    return torch.stack([values.sum(1), torch.full_like(values[:, 0], values.shape[1])], dim=1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class MeanSquaredError:
     """The mean of (output − target)² over all values; outputs and targets `(N,)`, `(N, 1)` or `(N, …)`.
@@ -45,6 +51,11 @@ class MeanSquaredError:
     def sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
         predicted, actual = pairs(self.name, outputs, targets)
         return torch.stack([(predicted - actual).square().sum(), local(torch.tensor(actual.numel()))])
+
+    def row_sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The sums of each row, (rows, 2): those of any rows are what these add up to."""
+        predicted, actual = pairs(self.name, outputs, targets)
+        return row_by_row((predicted - actual).square())
 
     def value(self, sums: Tensor) -> float:
         return ratio(sums)
@@ -68,6 +79,11 @@ class MeanAbsoluteError:
     def sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
         predicted, actual = pairs(self.name, outputs, targets)
         return torch.stack([(predicted - actual).abs().sum(), local(torch.tensor(actual.numel()))])
+
+    def row_sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The sums of each row, (rows, 2): those of any rows are what these add up to."""
+        predicted, actual = pairs(self.name, outputs, targets)
+        return row_by_row((predicted - actual).abs())
 
     def value(self, sums: Tensor) -> float:
         return ratio(sums)

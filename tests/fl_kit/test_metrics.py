@@ -473,3 +473,18 @@ def test_what_is_no_tensor_is_named() -> None:
 def test_settings_that_make_no_sense(make: Callable[[], Metric]) -> None:
     with pytest.raises(TaskError, match="metric"):
         make()
+
+
+@given(binary_rows(), multiclass_rows(), real_rows())
+def test_the_sums_of_single_rows_add_up_to_those_of_all(binary: Rows, multiclass: Rows, real: Rows) -> None:
+    for metric, (outputs, targets) in (
+        (Accuracy(), binary),
+        (Accuracy(threshold=0.2), binary),
+        (Accuracy(), multiclass),
+        (MeanSquaredError(), real),
+        (MeanAbsoluteError(), real),
+        (MeanSquaredError(), (torch.stack([real[0], real[1]], 1), torch.stack([real[1], real[1]], 1))),
+    ):
+        rows = metric.row_sums(outputs, targets)  # type: ignore[attr-defined]  # these have it
+        assert len(rows) == len(targets)
+        torch.testing.assert_close(rows.sum(0), metric.sums(outputs, targets))

@@ -5,10 +5,11 @@ from typing import Any
 
 from fl_kit.batches import TensorRows
 from fl_kit.context import StepContext
-from fl_kit.execute import Inputs, arrival_sums
+from fl_kit.execute import Inputs
 from fl_kit.job import Job
 from fl_kit.local import LocalResult
 from fl_kit.messages import Memory
+from fl_kit.model_state import ModelState
 from fl_kit.protocols import Context, Correction
 from fl_kit.tensors import Tensors
 from fl_kit.workbench import Workbench
@@ -16,7 +17,7 @@ from sim.engines.engine import Ahead
 from sim.engines.stacked.evaluation import measured
 from sim.engines.stacked.probe import Probe
 from sim.engines.stacked.reasons import Unstackable
-from sim.engines.stacked.rows import Packed, form
+from sim.engines.stacked.rows import Packed, Schedule, form
 from sim.engines.stacked.training import Request, Trained, Training, check_requests
 
 
@@ -33,12 +34,14 @@ class Asked(BaseException):
 class Known:
     """What is known of the job's model, by the form of the rows.
 
-    compared  forms whose first gradient was found to be what it is alone
+    compared   forms whose first gradient was found to be what it is alone
+    schedules  of chunks whose silos take their rows in their own order
     """
 
     def __init__(self) -> None:
         self._probes: dict[Any, Probe] = {}
         self.compared: set[Any] = set()
+        self.schedules: dict[Any, Schedule] = {}
 
     def probe(self, ctx: Context, start: Tensors) -> Probe:
         """The probe for rows such as this silo's; raises Unstackable."""
@@ -61,7 +64,7 @@ class Chunk:
         self, job: Job, bench: Workbench, steps: Sequence[Ahead], known: Known, check: Callable[[], None]
     ) -> None:
         self.job, self.bench, self.steps, self.known, self.check = job, bench, steps, known, check
-        self.results: dict[str, list[Trained]] = {step.id: [] for step, _ in steps}
+        self.results: dict[str, list[Trained]] = {step.party: [] for step, _ in steps}
         self._sums: dict[Any, Mapping[str, Tensors] | None] = {}
         self._given = 0
 
@@ -79,7 +82,7 @@ class Chunk:
         term: Any,
     ) -> LocalResult:
         """The result that is known of this silo's next training; raises Asked where there is none yet."""
-        results = self.results[ctx.step.id]
+        results = self.results[ctx.step.party]
         if self._given == len(results):
             if term is not None:
                 term.close()
@@ -88,8 +91,8 @@ class Chunk:
             )
         result, trained = results[self._given]
         self._given += 1
-        ctx.model.load({**start, **trained})  # a strategy may look at it
-        ctx.model.changed()
+        # few strategies look at the model after training, and loading it for all of them costs as much as a step
+        ctx.model = Later(ctx.model, start, trained)  # type: ignore[misc, assignment]  # a property of the protocol
         return result
 
     def evaluate(self, ctx: Context, params: Tensors, split: str, metrics: Mapping[str, Any]) -> Tensors | None:
@@ -98,6 +101,7 @@ class Chunk:
             return None
         key = (split, *metrics)
         if key not in self._sums:
+            self._sums[key] = None  # if a silo's rows cannot be read, each reads its own
             silos = [(step.party, self.bench.rows(step.party, inputs["data"], split)) for step, inputs in self.steps]
             self._sums[key] = measured(ctx, params, silos, metrics, self.check)
         sums = self._sums[key]
@@ -110,17 +114,30 @@ class Chunk:
         packed = Packed.of([(request.ctx.step.party, request.ctx.rows("train")) for request in requests])
         compare = packed.form not in self.known.compared
         probe = self.known.probe(requests[0].ctx, requests[0].start)
-        results = Training(requests, packed, probe, self.check, compare=compare).run()
+        results = Training(requests, packed, probe, self.check, self.known.schedules, compare=compare).run()
         self.known.compared.add(packed.form)
         for request, result in zip(requests, results, strict=True):
-            self.results[request.ctx.step.id].append(result)
+            self.results[request.ctx.step.party].append(result)
 
     def _request(self, step: Any, inputs: Inputs) -> Request | None:
         ctx = StepContext(job=self.job, step=step, bench=self.bench, folder=inputs["data"], check=self.check)
         self.begin()
         try:
-            arrival_sums(ctx, inputs["state"], inputs.get("memory"))
             self.job.strategy.fit(inputs["state"], inputs.get("memory"), ctx)
         except Asked as asked:
             return asked.request
         return None
+
+
+class Later:
+    """A step's working model that is given what was trained when it is first looked at."""
+
+    def __init__(self, model: ModelState, start: Tensors, trained: Tensors) -> None:
+        self._model, self._start, self._trained = model, start, trained
+
+    def __getattr__(self, name: str) -> Any:
+        if self._trained:
+            self._model.load({**self._start, **self._trained})
+            self._model.changed()
+            self._trained = {}
+        return getattr(self._model, name)

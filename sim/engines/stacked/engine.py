@@ -1,6 +1,7 @@
 """The stacked engine: a round's silos in chunks, each one tensor program."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from fl_kit.batches import TensorRows
@@ -11,7 +12,6 @@ from fl_kit.execute import Inputs, Outputs, run_step
 from fl_kit.job import Job
 from fl_kit.plan import ORCHESTRATOR, Step
 from fl_kit.protocols import Emit
-from fl_kit.workbench import Workbench
 from sim.engines.engine import Ahead, Engine, Simulation
 from sim.engines.stacked.chunk import Asked, Chunk, Known
 from sim.engines.stacked.reasons import Unstackable, in_brief, job_refusal
@@ -50,7 +50,7 @@ class Stacked(Engine):
         self._places: dict[str, int] = {}
         self._chunk: Chunk | None = None
         self._ends, self._size = 0, 0
-        self._why = ""
+        self._why, self._untold = "", False
         self._told: list[str] = []
 
     @classmethod
@@ -66,7 +66,8 @@ class Stacked(Engine):
 
     def take(self, job: Job) -> None:
         self._job = job
-        self._why = job_refusal(job, self._federation)
+        why, self._why = self._why, job_refusal(job, self._federation)
+        self._untold = self._why != "" and self._why != why
 
     def ahead(self, steps: Sequence[Ahead], check: Callable[[], None]) -> None:
         self._steps = [(step, inputs) for step, inputs in steps if step.op in TOGETHER]
@@ -74,6 +75,8 @@ class Stacked(Engine):
         self._chunk, self._ends, self._size = None, 0, 0
 
     def __call__(self, step: Step, inputs: Inputs, emit: Emit, check: Callable[[], None]) -> Outputs:
+        if self._untold:
+            self._tell(step, emit)
         # a step that is asked for again has failed before: then it is computed alone
         place = None if self._why else self._places.pop(step.id, None)
         if place is not None and not self._job.is_enough(inputs["state"]):
@@ -111,7 +114,7 @@ class Stacked(Engine):
     def _begin_chunk(self, place: int, check: Callable[[], None]) -> None:
         """Compute the silos from that place on; until the chunk ends, none of it is tried again if this fails."""
         self._chunk, self._ends = None, place + 1
-        self._size = self._size or silos_at_once(self._job, self._bench, self._steps[place], self._known)
+        self._size = self._size or self._silos_at_once(*self._steps[place])
         steps = self._steps[place : place + self._size]
         self._ends = place + len(steps)
         chunk = self._bench.together = Chunk(self._job, self._bench, steps, self._known, check)
@@ -138,27 +141,34 @@ class Stacked(Engine):
             return
         else:
             self._told.append(error.why)
+        self._tell(step, emit)
+
+    def _tell(self, step: Step, emit: Emit) -> None:
+        self._untold = False
         emit(Event(time=now(), round=step.round, party=ORCHESTRATOR, name=ENGINE, value=self.words))
 
     def close(self) -> None:
         self._steps, self._places, self._chunk, self._ends = [], {}, None, 0
 
+    def _silos_at_once(self, step: Step, inputs: Inputs) -> int:
+        """How many silos a chunk has, a power of two; raises Unstackable where not even two fit the budget.
 
-def silos_at_once(job: Job, bench: Workbench, first: Ahead, known: Known) -> int:
-    """How many silos a chunk has, a power of two; raises Unstackable where not even two fit the budget."""
-    step, inputs = first
-    if step.op != "fit":
-        return MOST
-    ctx = StepContext(job=job, step=step, bench=bench, folder=inputs["data"])
-    rows, probe = ctx.rows("train"), known.probe(ctx, inputs["state"].params)
-    assert isinstance(rows, TensorRows)  # known.probe has refused any other
-    model = sum(value.numel() * value.element_size() for value in inputs["state"].params.values())
-    batch = min(getattr(job.strategy, "batch_size", len(rows)), len(rows))
-    need = MODELS * model + bytes_of(rows) + batch * probe.bytes_per_row
-    if 2 * need > BUDGET:
-        raise Unstackable(
-            f"two silos take {2 * need / 2**20:.0f} MB as one tensor program, and its budget is {BUDGET >> 20} MB",
-            everywhere=True,
-        )
-    fitting: int = BUDGET // need
-    return min(MOST, 1 << fitting.bit_length() - 1)
+        By the federation's first silo, whoever takes part, so that a run that is resumed has the same chunks.
+        """
+        if step.op != "fit":
+            return MOST
+        first, params = self._federation.silos[0], inputs["state"].params
+        ctx = StepContext(job=self._job, step=replace(step, party=first.name), bench=self._bench, folder=first.data)
+        rows, probe = ctx.rows("train"), self._known.probe(ctx, params)
+        assert isinstance(rows, TensorRows)  # any other has been refused
+        model = sum(value.numel() * value.element_size() for value in params.values())
+        batch = min(getattr(self._job.strategy, "batch_size", len(rows)), len(rows))
+        need = MODELS * model + bytes_of(rows) + batch * probe.bytes_per_row
+        if 2 * need > BUDGET:
+            raise Unstackable(
+                f"two silos take {2 * need / 2**20:.3g} MB as one tensor program, and its budget is "
+                f"{BUDGET / 2**20:.3g} MB",
+                everywhere=True,
+            )
+        fitting: int = BUDGET // need
+        return min(MOST, 1 << fitting.bit_length() - 1)

@@ -2,13 +2,14 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from types import MethodType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fl_kit.batches import EVALUATION_BATCH, Rows, call, pick
-from fl_kit.errors import FlKitError
+from fl_kit.errors import FlKitError, Stopped
 from fl_kit.local import checked
 from fl_kit.protocols import Context
 from fl_kit.randomness import seeded
@@ -19,6 +20,8 @@ from sim.engines.stacked.reasons import Unstackable
 from sim.engines.stacked.rows import Packed
 
 Silo = tuple[str, Rows]
+NONE = torch.zeros(0, dtype=torch.float64)
+"""In the place of the sums of no rows, which nobody reads."""
 
 
 def measured(
@@ -34,13 +37,14 @@ def measured(
         outputs = all_outputs(ctx, params, packed, check)
         if outputs is None:
             return None
-        losses = loss_sums(ctx, outputs, packed)
+        sums = {"loss": loss_sums(ctx, outputs, packed)}
+        sums |= {name: metric_sums(metric, outputs, packed) for name, metric in metrics.items()}
         found: dict[str, Tensors] = {}
-        for (name, _), rows, loss in zip(silos, packed.slices(), losses, strict=True):
-            own, targets = outputs[rows], packed.targets[rows]
-            sums = {metric: each.sums(own, targets) for metric, each in metrics.items()} if len(targets) else {}
-            found[name] = {"loss": loss, **sums}
+        for place, ((silo, _), size) in enumerate(zip(silos, packed.sizes, strict=True)):
+            found[silo] = {name: each[place] for name, each in sums.items() if size or name == "loss"}
         return found
+    except Stopped:
+        raise
     except (Unstackable, FlKitError, RuntimeError, TypeError, ValueError, IndexError):
         return None
 
@@ -71,10 +75,7 @@ def loss_sums(ctx: Context, outputs: Tensor, packed: Packed) -> Sequence[Tensor]
     if rows is not None:
         targets = packed.targets.cpu()
         each = rows(outputs.cpu().double(), targets.double() if targets.is_floating_point() else targets)
-        sizes = torch.tensor(packed.sizes)
-        silo = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
-        total = torch.zeros(len(sizes), dtype=torch.float64).index_add(0, silo, each)
-        return torch.stack([total, sizes.double()], dim=1).unbind()
+        return by_silo(torch.stack([each, torch.ones_like(each)], dim=1), packed)
     return [one_by_one(ctx, outputs[rows], packed.targets[rows]) for rows in packed.slices()]
 
 
@@ -90,3 +91,18 @@ def one_by_one(ctx: Context, outputs: Tensor, targets: Tensor) -> Tensor:
 def in_float64(loss: Any) -> Any:
     """A loss of torch's own on the CPU and in float64, as `fl_kit.local.measuring` has it; any other as it is."""
     return copy.deepcopy(loss).cpu().double() if isinstance(loss, nn.Module) else loss
+
+
+def metric_sums(metric: Any, outputs: Tensor, packed: Packed) -> Sequence[Tensor]:
+    """A metric's sums of each silo."""
+    if isinstance(rows := getattr(metric, "row_sums", None), MethodType):
+        return by_silo(rows(outputs, packed.targets), packed)
+    return [
+        metric.sums(outputs[rows], packed.targets[rows]) if rows.stop > rows.start else NONE for rows in packed.slices()
+    ]
+
+
+def by_silo(rows: Tensor, packed: Packed) -> Sequence[Tensor]:
+    """Sums over each silo's own rows of (rows, sums)."""
+    silo = torch.repeat_interleave(torch.arange(len(packed.sizes)), torch.tensor(packed.sizes))
+    return rows.new_zeros(len(packed.sizes), rows.shape[1]).index_add(0, silo, rows).unbind()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -115,16 +115,19 @@ class Batches:
     @classmethod
     def of(cls, size: int, batch_size: int, orders: Sequence[Order]) -> "Batches":
         """Those of a silo with so many rows, from the orders of its epochs."""
-        width = min(size, batch_size)
-        per_epoch = -(-size // batch_size)
-        missing = per_epoch * width - size
-        counts = np.full(per_epoch, width)
-        counts[-1] -= missing
-        rows = []
-        for order, steps in orders:
-            found = np.arange(size) if order is None else order.numpy()
-            rows.append(np.pad(found, (0, missing), mode="edge").reshape(per_epoch, width)[:steps])
-        return cls(rows=np.concatenate(rows), counts=np.concatenate([counts[:steps] for _, steps in orders]))
+        rows, counts = epoch_of(size, batch_size)
+        taken = [(rows if order is None else order.numpy()[rows])[:steps] for order, steps in orders]
+        return cls(rows=np.concatenate(taken), counts=np.concatenate([counts[:steps] for _, steps in orders]))
+
+
+@cache
+def epoch_of(size: int, batch_size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The batches of one epoch over so many rows in their order, (steps, rows), and how many rows of each count."""
+    width, steps = min(size, batch_size), -(-size // batch_size)
+    rows = np.minimum(np.arange(steps * width), size - 1).reshape(steps, width)
+    counts = np.full(steps, width)
+    counts[-1] -= steps * width - size
+    return rows, counts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,6 +31,11 @@ class Request:
     has_term: bool
 
 
+SCHEDULES = 32
+"""So many are kept at most: where silos are drawn, each round may have its own."""
+OF_VMAP = ("vmap", "functorch", "atching rule")
+"""Words of errors that hang on the model, and not on what it is given."""
+
 Trained = tuple[LocalResult, Tensors]
 """A silo's result, and its trainable parameters after training."""
 
@@ -51,9 +57,10 @@ def check_requests(requests: Sequence[Request]) -> None:
 class Training:
     """Trains silos together.
 
-    packed   their training rows
-    probe    what is known of the model and of rows of this form
-    compare  whether the first silo's first gradient is compared with what it is alone
+    packed     their training rows
+    probe      what is known of the model and of rows of this form
+    schedules  of earlier rounds, where rows come in their own order: they are the same in each
+    compare    whether the first silo's first gradient is compared with what it is alone
     """
 
     def __init__(
@@ -62,13 +69,14 @@ class Training:
         packed: Packed,
         probe: Probe,
         check: Callable[[], None],
+        schedules: dict[Any, Schedule],
         *,
         compare: bool,
     ) -> None:
         self.first = first = requests[0]
         self.settings, self.packed, self.check, self.probe, self.compare = first.settings, packed, check, probe, compare
         self.model: ModelState = first.ctx.model
-        self.schedule = schedule(requests, packed)
+        self.schedule = schedule(requests, packed, schedules)
         self.requests = [requests[place] for place in self.schedule.places]
         self.names = list(self.model.trainable)
         self.loss = SilosLoss(first.ctx.loss, row_losses(first.ctx.loss, probe.outputs, packed.targets), packed.targets)
@@ -159,6 +167,8 @@ class Training:
             outputs = forward([*leaves, *others], inputs)
             return self.loss(outputs, targets, None if present is None else present.to(targets.device))
         except (RuntimeError, TypeError, ValueError) as error:
+            if not any(word in str(error) for word in OF_VMAP):
+                raise  # of some silo's rows, as alone
             raise Unstackable(
                 f"torch's vmap cannot run the model or its loss: {in_brief(error)}", everywhere=True
             ) from error
@@ -193,14 +203,22 @@ def unbound(names: Sequence[str], values: Sequence[Tensor]) -> list[Tensors]:
     return [dict(zip(names, own, strict=True)) for own in silos]
 
 
-def schedule(requests: Sequence[Request], packed: Packed) -> Schedule:
+def schedule(requests: Sequence[Request], packed: Packed, known: dict[Any, Schedule]) -> Schedule:
     """Every silo's batches, in the order that they have alone."""
     settings = requests[0].settings
+    key = (packed.sizes, settings.batch_size, settings.epochs, settings.steps)
+    if not settings.shuffle and key in known:
+        return known[key]
     batches = [
         Batches.of(size, settings.batch_size, list(orders(request.ctx, size, settings)))
         for request, size in zip(requests, packed.sizes, strict=True)
     ]
-    return Schedule.of(batches, packed.first)
+    found = Schedule.of(batches, packed.first)
+    if not settings.shuffle:
+        if len(known) == SCHEDULES:
+            known.clear()
+        known[key] = found
+    return found
 
 
 def together(corrections: Sequence[Correction | None]) -> AffineCorrection | None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -11,6 +12,7 @@ from fl_kit import FedAvg, Moon, Scaffold
 from fl_kit.errors import StepFailed
 from fl_kit.silo import Federation
 from fl_kit.task import Task
+from sim.engines.stacked import chunk
 from sim.engines.stacked.losses import SilosLoss, row_losses
 from sim.in_process import InProcess
 from tests.sim.engines.beside_exact import both, of_sizes, off, said
@@ -245,6 +247,42 @@ def test_models_and_losses_that_train_as_alone(
     assert off(stacked, exact) < 1e-12
     ours, theirs = (run.history().value for run in (stacked, exact))
     torch.testing.assert_close(torch.tensor(ours), torch.tensor(theirs), rtol=1e-9, atol=1e-12)
+
+
+CLASSES = """
+from tests.tasks.linear import data as arrays
+from fl_kit.metrics import F1, Accuracy
+def data(folder, split):
+    x, y = arrays(folder, split)
+    return x, (y[:, 0] > 0).long() + (y[:, 0] > 1).long()
+def model(): return nn.Linear(3, 3).double()
+metrics = [Accuracy(), F1(average="macro")]
+"""
+
+
+@pytest.mark.parametrize(
+    "loss", ["nn.CrossEntropyLoss()", "lambda o, t: F.cross_entropy(o, t)"], ids=["torch's", "own"]
+)
+def test_silos_that_are_measured_together_have_the_figures_that_each_has_alone(
+    loss: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Test rows in one batch, in several, and none at all; a metric that gives sums by row, and one that does not."""
+    found: list[bool] = []
+    measure = chunk.measured
+
+    def noted(*given: Any) -> Any:
+        found.append((sums := measure(*given)) is not None)
+        return sums
+
+    monkeypatch.setattr(chunk, "measured", noted)
+    sizes = {"ash": 3, "birch": 300, "cedar": 0, "elm": 128}
+    rows = {n: {"train": random_rows(6, 4, size), "test": random_rows(size, 4, size)} for n, size in sizes.items()}
+    task = write_task(tmp_path, TASK + CLASSES + f"loss = {loss}\n")
+    stacked, exact = both(task, STRATEGY, silos(tmp_path / "silos", **rows))
+    assert found == [True] * 3
+    ours, theirs = (run.history().set_index(["round", "party", "metric"]).value for run in (stacked, exact))
+    assert [*ours.index] == [*theirs.index]
+    np.testing.assert_allclose(ours, theirs, rtol=1e-9)
 
 
 LOSSES: list[tuple[Any, bool]] = [
