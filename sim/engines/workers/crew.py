@@ -154,7 +154,7 @@ class Crew:
         except StepFailed as failure:
             task.result = Result(failure=failure, events=events)
         with self._turn:
-            self._round.home[task.step.party] = HERE
+            self._round.computed(task)
             self.made[HERE] = self.made.get(HERE, 0) + 1
 
     # what follows is called by whoever holds the turn
@@ -173,15 +173,15 @@ class Crew:
     def _make_way(self, wanted: Task) -> None:
         """If the worker that has a step has no place for its outputs, take those of a later step out of there."""
         for hand in self._hands:
-            full = [task for task in self._round.tasks.values() if task.done is not None and task.done.hand is hand]
-            if wanted in hand.tasks and full and len(full) + len(hand.held) >= AREAS:
-                self._receive(full[0], here=True)
+            if hand.full and wanted in hand.tasks and len(hand.full) + len(hand.held) >= AREAS:
+                self._receive(hand.full[0], here=True)
 
     def _receive(self, task: Task, *, here: bool) -> None:
         """Take a step's outputs from its worker; `here` into memory of this process."""
         done, task.done = task.done, None
         assert done is not None
         assert self._shelf is not None
+        done.hand.full.remove(task)
         try:
             task.result = receiving.received(done.hand, done.message, self._shelf, self._state, here=here)
         except (MessageError, KeyError, TypeError) as error:
@@ -194,7 +194,7 @@ class Crew:
         alone = not self._hands
         if wanted.deaths and alone:
             wanted.result = Result(failure=died(wanted, "workers ended"))
-        elif wanted in self._round.waiting and (self._helps or alone) and not wanted.deaths:
+        elif self._round.waits(wanted) and (self._helps or alone) and not wanted.deaths:
             self._round.waiting.remove(wanted)
             wanted.here = True
             return wanted
@@ -273,6 +273,7 @@ class Crew:
                 hand.send("area", area=message["packed"]["area"])
         elif kind == "done":
             task.done = Done(hand=hand, message=message)
+            hand.full.append(task)
         elif kind == "failed":
             task.result = receiving.failed(message)
         else:
@@ -326,6 +327,7 @@ class Crew:
         """Tell the workers that nobody waits for their steps any more."""
         for task in self._round.tasks.values():
             if task.done is not None:
+                task.done.hand.full.remove(task)
                 task.done.hand.send("area", area=task.done.message["packed"]["area"])
         self._round.begin([], helps=False)
         if any(hand.tasks for hand in self._hands):

@@ -49,6 +49,8 @@ class Hand:
         self.shelf = shelf
         self.ready = False
         self.tasks: deque[Task] = deque()
+        self.full: list[Task] = []
+        """Steps that it has done, whose outputs are in its areas until they are asked for."""
         self.held: set[str] = set()
         """Areas whose tensors were handed over, and may still be looked at."""
         self._freed: SimpleQueue[str] = SimpleQueue()

@@ -27,23 +27,29 @@ class Round:
         """Those that nobody has begun."""
         self.home: dict[str, int] = {}
         """Silo → the process that computed its last step."""
+        self._mine: list[Task] = []
 
     def begin(self, tasks: list[Task], *, helps: bool) -> None:
         """A new round. The first step is left for this process if it helps, since it will be asked for at once."""
         self.tasks = {task.step.id: task for task in tasks}
         self.waiting = deque(tasks)
+        self._mine = []
         if tasks and helps:
             tasks[0].here = True
             self.waiting.popleft()
 
     def add(self, task: Task) -> None:
-        """One more step."""
+        """A step that is asked for now."""
         self.tasks[task.step.id] = task
-        self.waiting.append(task)
+        self.waiting.appendleft(task)
 
     def wants(self, task: Task) -> bool:
         """Whether the step will still be asked for."""
         return self.tasks.get(task.step.id) is task
+
+    def waits(self, task: Task) -> bool:
+        """Whether nobody has begun a step that is asked for now; if so, it is among the first of those."""
+        return any(one is task for one in itertools.islice(self.waiting, NEAR))
 
     def next(self, who: int) -> Task | None:
         """The step that a process should do next, which then no longer waits.
@@ -63,7 +69,13 @@ class Round:
         wanted = [task for task in tasks if self.wants(task)]
         self.waiting = deque(sorted([*wanted, *self.waiting], key=lambda task: task.number))
 
+    def computed(self, task: Task) -> None:
+        """This process has computed a step, whose result is there until it is asked for."""
+        self.home[task.step.party] = HERE
+        self._mine.append(task)
+
     def is_full(self) -> bool:
         """Whether as many results of this process wait as there is room for."""
-        sizes = [task.result.size for task in self.tasks.values() if task.here and task.result is not None]
+        self._mine = [task for task in self._mine if self.wants(task)]
+        sizes = [task.result.size for task in self._mine if task.result is not None]
         return bool(sizes) and sum(sizes) + max(sizes) > ROOM

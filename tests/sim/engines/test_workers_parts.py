@@ -228,10 +228,13 @@ def test_this_process_computes_ahead_as_long_as_there_is_room() -> None:
     megabyte = Update(delta={"w": torch.empty(1 << 18)}, weight=1.0)
     large = Update(delta={"w": torch.empty(9 << 20)}, weight=1.0)
     assert not round.is_full()
-    found[0].here, found[0].result = True, Result(outputs={"update": megabyte})
-    assert not round.is_full()
-    found[1].here, found[1].result = True, Result(outputs={"update": large})
+    for task, update in zip(found, (megabyte, large), strict=False):
+        assert not round.is_full()
+        task.result = Result(outputs={"update": update})
+        round.computed(task)
     assert round.is_full(), "36 MiB wait, and as much would come"
+    del round.tasks[found[1].step.id]
+    assert not round.is_full(), "it was asked for"
 
 
 @pytest.mark.parametrize(
