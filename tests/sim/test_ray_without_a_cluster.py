@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from fl_kit import Federation, Silo
-from fl_kit.errors import FederationError, IncompatibleError, MessageError
+from fl_kit.errors import FederationError, IncompatibleError, MessageError, StepFailed, Stopped
 from fl_kit.messages import Memory, Origin, State, Update
 from fl_kit.tensors import digest
 from sim.ray_cluster import connection as module
+from sim.ray_cluster import engine
 from sim.ray_cluster.backend import Ray
 from sim.ray_cluster.connection import Connection
 from sim.ray_cluster.errors import ClusterError
@@ -159,10 +160,11 @@ def test_a_message_that_was_damaged_is_refused() -> None:
 
 
 class FakeRay:
-    """Counts what is asked of it."""
+    """Counts what is asked of it; its tasks never end."""
 
-    def __init__(self, *, connected: bool) -> None:
+    def __init__(self, *, connected: bool, refuses: str = "") -> None:
         self.connected = connected
+        self.refuses = refuses
         self.calls: list[str] = []
 
     def is_initialized(self) -> bool:
@@ -170,7 +172,15 @@ class FakeRay:
 
     def init(self, *, address: str, **settings: Any) -> None:
         self.calls.append(f"init {address}")
+        if self.refuses:
+            raise ConnectionError(self.refuses)
         self.connected = True
+
+    def wait(self, references: list[str], *, timeout: float) -> tuple[list[str], list[str]]:
+        return [], references
+
+    def cancel(self, reference: str) -> None:
+        self.calls.append(f"cancel {reference}")
 
     def shutdown(self) -> None:
         self.calls.append("shutdown")
@@ -188,6 +198,47 @@ def test_runs_share_a_connection_and_the_last_one_ends_it(monkeypatch: pytest.Mo
         connection.hold("10.0.0.4:6379")
     connection.release()
     assert ray.calls == ["init local", "shutdown"]
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("auto", r"this machine belongs to no Ray cluster \(Could not find any\): start one with `ray start --head`"),
+        ("local", "no Ray could be started on this machine: Could not find any"),
+    ],
+)
+def test_a_cluster_that_is_not_there(address: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray, connection = FakeRay(connected=False, refuses="Could not find any\nrunning instance"), Connection()
+    monkeypatch.setattr(module, "imported", lambda: ray)
+    with pytest.raises(ClusterError, match=says):
+        connection.hold(address)
+    assert ray.calls == [f"init {address}", "shutdown"]
+    ray.refuses = ""
+    connection.hold(address)  # a later one finds it
+    assert connection.made == address
+
+
+def test_a_silo_whose_last_node_was_lost_waits_no_longer_than_it_should(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray, silos = FakeRay(connected=True), federation(tmp_path, {"ash": 9})
+    monkeypatch.setattr(engine, "imported", lambda: ray)
+    monkeypatch.setattr(engine, "nodes_now", lambda: NODES)
+    monkeypatch.setattr(engine, "LOOK_AT_NODES", 0.0)
+    backend = Ray(resources={"ash": {"here": 2}}, patience=0.05)
+    waiting, step = backend._engine(job(), silos, 1), job().plan(silos).by_id["round_001/ash/fit"]
+    waiting._handed[step.id] = "the step"
+    with pytest.raises(StepFailed, match=r"ash, round 1, step 'fit': silo ash asks for here 2, and no node"):
+        waiting._wait_for(step, lambda: None)
+    assert ray.calls == ["cancel the step"]
+
+    def stopped() -> None:
+        raise Stopped("asked to")
+
+    waiting._handed[step.id] = "the step"
+    with pytest.raises(Stopped):
+        waiting._wait_for(step, stopped)
+    assert step.id in waiting._handed, "close() has to cancel it"
 
 
 def test_the_notebooks_own_connection_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
