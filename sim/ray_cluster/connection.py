@@ -151,6 +151,21 @@ def unless_set(variables: Mapping[str, str]) -> Iterator[None]:
             os.environ.pop(name, None)
 
 
+def put_word(word: str) -> None:
+    """Put a word where all of the cluster can look for it."""
+    imported()
+    from ray.experimental.internal_kv import _internal_kv_put
+
+    _internal_kv_put(word, b"")
+
+
+def is_there(word: str) -> bool:
+    """Whether that word was put into the cluster; asked on a node."""
+    from ray.experimental.internal_kv import _internal_kv_exists
+
+    return bool(_internal_kv_exists(word))
+
+
 def nodes_now() -> list[Mapping[str, float]]:
     """What each node that is there has: name of a resource → how much in all."""
     return [dict(node["Resources"]) for node in imported().nodes() if node["Alive"]]

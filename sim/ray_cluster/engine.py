@@ -1,5 +1,6 @@
 """OnRay: the engine whose silos' steps are tasks of a cluster; the orchestrator's run in this process."""
 
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ from fl_kit.silo import Federation
 from fl_kit.spent import Meter, timed
 from sim.engines.engine import Ahead, Engine, Simulation
 from sim.ray_cluster import placement, worker
-from sim.ray_cluster.connection import connection, imported, nodes_now
+from sim.ray_cluster.connection import connection, imported, nodes_now, put_word
 from sim.ray_cluster.errors import ClusterError
 from sim.ray_cluster.placement import A_LITTLE, Amounts
 from sim.ray_cluster.sealed import from_message, sealed, to_message, unsealed
@@ -29,8 +30,6 @@ LOOK = 0.5
 LOOK_AT_NODES = 5.0
 LOOK_WITHIN = 120.0
 """Seconds in which the nodes should have looked at the silos' folders; later a step itself will say what is wrong."""
-END_WITHIN = 2.0
-"""Seconds for a step that is cancelled to end by itself; then its process is ended."""
 
 
 class OnRay(Engine):
@@ -69,6 +68,8 @@ class OnRay(Engine):
         self._is_open = False
         self._words = f"ray: silos' steps as tasks of the cluster {address!r}"
         self._bundle = b""
+        self._word = secrets.token_hex(16)
+        """What is put into the cluster to stop the steps that are in flight."""
         self._forget()
 
     def _forget(self) -> None:
@@ -106,9 +107,9 @@ class OnRay(Engine):
         self._is_open = True
         nodes = nodes_now()
         placement.check_placed(self._demands, nodes)
-        # silos that may run anywhere are the measure; where there are none, the first one is
-        usual = min(self._demands.values(), key=len)
-        at_once = placement.at_once(usual, nodes)
+        some = next(iter(self._demands.values()))
+        # where each silo has a node of its own, they run at once all the same: only CPUs and GPUs count
+        at_once = placement.at_once({name: some[name] for name in placement.OWN if name in some}, nodes)
         self._in_flight = self._asked_in_flight or 2 * at_once
         cpus = sum(node.get("CPU", 0.0) for node in nodes)
         self._words = (
@@ -130,9 +131,7 @@ class OnRay(Engine):
             looking.options(num_cpus=0, resources=dict.fromkeys(places, A_LITTLE)).remote(sealed({"silos": silos}))
             for places, silos in groups.items()
         ]
-        done, late = ray.wait(asked, num_returns=len(asked), timeout=LOOK_WITHIN)
-        for reference in late:
-            ray.cancel(reference)
+        done, _ = ray.wait(asked, num_returns=len(asked), timeout=LOOK_WITHIN)
         try:
             found = [unsealed(ray.get(reference))[0] for reference in done]
         except ray.exceptions.RayError as error:
@@ -148,7 +147,7 @@ class OnRay(Engine):
             raise FederationError("the federation is not ready:\n" + "\n".join(f"  {fault}" for fault in faults))
 
     def ahead(self, steps: Sequence[Ahead], check: Callable[[], None]) -> None:
-        self._cancel()
+        self._void()
         self._waiting.extend(steps)
 
     def __call__(self, step: Step, inputs: Inputs, emit: Emit, check: Callable[[], None]) -> Outputs:
@@ -202,6 +201,7 @@ class OnRay(Engine):
             "key": worker.key_of(self._bundle),
             "state": state.sha256 if isinstance(state, State) else "",
             "threads": self.simulation.threads,
+            "stop": self._word,
             "limit": None if limit is None else limit + self._margin,
         }
         request = sealed(about, *([from_message(memory)] if isinstance(memory, Memory) else []))
@@ -236,7 +236,7 @@ class OnRay(Engine):
             if placement.fits(self._demands[step.party], nodes):
                 placed = looked
             elif looked - placed > self._patience:
-                ray.cancel(self._handed.pop(step.id))
+                del self._handed[step.id]
                 raise self._failed(step, placement.nowhere(step.party, self._demands[step.party], nodes))
 
     def _taken_back(self, step: Step) -> bytes:
@@ -257,25 +257,24 @@ class OnRay(Engine):
         kind = "StepFailed" if cause is None else type(cause).__name__
         return StepFailed(message, op=step.op, silo=step.party, round=step.round, kind=kind, detail=detail)
 
-    def _cancel(self) -> None:
-        """End what is in flight, and forget what waits."""
+    def _void(self) -> None:
+        """Have what is in flight end at its next batch, and forget what waits.
+
+        By a word that the steps look for: Ray's own `cancel` may end this very process, where a step ends just then
+        (Ray 2.53, "Tried to complete task that was not pending").
+        """
         self._waiting.clear()
-        if not self._handed:
-            return
-        ray = imported()
-        handed, self._handed = list(self._handed.values()), {}
-        for reference in handed:
-            ray.cancel(reference)
-        _, left = ray.wait(handed, num_returns=len(handed), timeout=END_WITHIN)
-        for reference in left:
-            ray.cancel(reference, force=True)
+        if self._handed:
+            put_word(self._word)
+            self._word = secrets.token_hex(16)
+        self._handed = {}
 
     def close(self) -> None:
         if not self._is_open:
             return
         self._is_open = False
         try:
-            self._cancel()
+            self._void()
         finally:
             self._forget()
             connection.release()

@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from fl_kit.errors import MessageError
 from fl_kit.messages import M, Message, apart, put_together, take_apart
 from fl_kit.tensors import digest
@@ -31,12 +33,29 @@ def unsealed(data: bytes) -> tuple[dict[str, Any], list[bytes]]:
     return dict(head["about"]), parts
 
 
+def order_of(value: torch.Tensor) -> list[int]:
+    """The strides of a tensor that lies otherwise than row by row, as convolutions' do; else none.
+
+    safetensors forgets them, and the order of a sum, such as that of a norm, hangs on them.
+    """
+    return [] if value.is_contiguous() else list(torch.empty_like(value, device="meta").stride())
+
+
+def in_order(value: torch.Tensor, strides: list[int]) -> torch.Tensor:
+    """The same tensor with those strides; raises ValueError where they are none of a tensor without gaps."""
+    reach = 1 + sum((size - 1) * stride for size, stride in zip(value.shape, strides, strict=True))
+    if min(strides) < 0 or reach != value.numel():
+        raise ValueError(f"a tensor of shape {list(value.shape)!r:.80} with the strides {strides!r:.80}")
+    return torch.empty_strided(value.shape, strides, dtype=value.dtype).copy_(value)
+
+
 def from_message(message: Message) -> bytes:
     """A message as bytes."""
     from safetensors.torch import save
 
     meta, tensors = take_apart(message)
-    return sealed(meta, save(apart(tensors)))
+    strides = {name: order for name, value in tensors.items() if (order := order_of(value))}
+    return sealed({**meta, "strides": strides}, save(apart(tensors)))
 
 
 def to_message(kind: type[M], data: bytes) -> M:
@@ -48,6 +67,8 @@ def to_message(kind: type[M], data: bytes) -> M:
     try:
         meta, (part,) = unsealed(data)
         tensors = load(part)
+        for tensor, strides in meta["strides"].items():
+            tensors[tensor] = in_order(tensors[tensor], strides)
         if meta["kind"] != name:
             raise MessageError(f"expected a message of the kind {name!r}, found {meta['kind']!r:.40}")
         if "sha256" in meta and digest(tensors) != meta["sha256"]:

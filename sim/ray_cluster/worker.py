@@ -3,6 +3,7 @@
 import json
 import platform
 import signal
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ import torch
 
 from fl_kit.approvals import Approval
 from fl_kit.bundle import bytes_digest, manifest_of
-from fl_kit.errors import DeadlineExceeded, FlKitError, IncompatibleError, StepFailed
+from fl_kit.errors import DeadlineExceeded, FlKitError, IncompatibleError, StepFailed, Stopped
 from fl_kit.events import Event
 from fl_kit.execute import Outputs, run_step
 from fl_kit.given_weights import INIT_FILE
@@ -26,10 +27,13 @@ from fl_kit.plan import Plan, Step, from_dict
 from fl_kit.policy import Offer, admit, policy_files
 from fl_kit.silo import Silo, folder_fault
 from fl_kit.workbench import Workbench
+from sim.ray_cluster.connection import is_there
 from sim.ray_cluster.sealed import from_message, sealed, to_message, unsealed
 
 KEPT = 2
 """Runs of which a process keeps model and rows: two that are computed by turns do not read theirs anew each time."""
+LOOK = 0.5
+"""Seconds between two looks at whether the run was stopped."""
 
 
 class Desk:
@@ -95,18 +99,19 @@ def run(request: bytes, state: bytes, places: list[Any]) -> bytes:
     told: list[Event] = []
     torch.set_num_threads(about["threads"])
     try:
-        with blaming(step), ended_after(about["limit"]):
+        with blaming(step), ended_after(about["limit"]), until_asked(about["stop"]) as check:
+            check()
             desk = desk_for(about["key"], lambda: bytes(ray.get(places[0])))
             ask_policy(desk, step, about["data"])
             memory = to_message(Memory, parts[0]) if parts else None
             inputs = {"data": about["data"], "state": desk.state(about["state"], state), "memory": memory}
-            outputs = run_step(desk.job, step, inputs, desk.bench, emit=told.append)
+            outputs = run_step(desk.job, step, inputs, desk.bench, emit=told.append, check=check)
     except StepFailed as failure:
         found = {name: getattr(failure, name) for name in ("message", "kind", "detail")}
         return sealed({"events": lines(told), "failure": found})
-    except KeyboardInterrupt:  # it was cancelled in the midst of anything: what is kept may be half made
+    except Stopped:  # nobody waits for it any more
         _desks.clear()
-        raise
+        return b""
     return answer(outputs, told)
 
 
@@ -137,6 +142,31 @@ def ask_policy(desk: Desk, step: Step, folder: str) -> None:
     if policy_files(folder):
         offer = Offer(digest=desk.digest, approvals=desk.approvals, job=desk.settings, plan=desk.plan)
         admit(step.party, folder, offer)
+
+
+@contextmanager
+def until_asked(word: str) -> Iterator[Callable[[], None]]:
+    """A check that raises Stopped once the word was put into the cluster, which is looked for now and then."""
+    asked, done = threading.Event(), threading.Event()
+
+    def look_for_it() -> None:
+        while not done.wait(LOOK) and not asked.is_set():
+            if is_there(word):
+                asked.set()
+
+    def check() -> None:
+        if asked.is_set():
+            raise Stopped("the run was stopped")
+
+    if is_there(word):
+        asked.set()
+    watch = threading.Thread(target=look_for_it, name="fl-kit stop", daemon=True)
+    watch.start()
+    try:
+        yield check
+    finally:
+        done.set()
+        watch.join()
 
 
 class Overdue(BaseException):

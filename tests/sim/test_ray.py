@@ -49,6 +49,13 @@ def data(folder, split):
     assert "south" not in folder, folder[-5:]
     return _read(folder, split)
 """
+SAYS_EACH_BATCH = """
+_loss = loss
+def loss(outputs, targets):
+    with open(MARK, "a") as file:
+        file.write("batch ")
+    return _loss(outputs, targets)
+"""
 DIES = """
 import os
 _read = data
@@ -173,6 +180,24 @@ def test_a_step_that_hangs_is_ended(kind: Any, silos: Any, tmp_path: Path) -> No
     with pytest.raises(StepFailed, match="it did not end within 1 s") as raised:
         run.wait()
     assert raised.value.kind == "DeadlineExceeded"
+
+
+def test_the_steps_of_a_run_that_was_stopped_end_too(kind: Any, tmp_path: Path) -> None:
+    """Both are slow, and only one is waited for; they write a line for each batch."""
+    parties = federation(tmp_path / "silos", {"north": 16, "south": 16})
+    mark = tmp_path / "batches"
+    asked = job(
+        variant(tmp_path, SLOW + SAYS_EACH_BATCH.replace("MARK", repr(str(mark)))),
+        strategy=FedAvg(epochs=9999, batch_size=8),
+    )
+    run = asked.run(parties, on=kind(folder=None))
+    wait_until(lambda: mark.exists() and mark.stat().st_size > 60)
+    run.stop()
+    assert run.wait().status == "stopped"
+    before = -1
+    while before != (before := mark.stat().st_size):
+        time.sleep(2.0)
+    assert before < 2 * 9999 * len("batch ")
 
 
 def test_a_run_that_began_in_process_goes_on_with_the_same_bits(kind: Any, silos: Any, tmp_path: Path) -> None:
