@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 60.0
-"""Seconds for what should happen at once, on a busy machine."""
+PATIENCE = 120.0
+"""Seconds for what should take a few, on a busy machine: Python and torch are started."""
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_agent_register_timeout_ms": "300000",  # on a busy machine half a minute is not enough, and then all ends

@@ -129,16 +129,17 @@ def test_a_resource_that_no_node_has_is_named_before_anything_runs(kind: Any, si
 def test_a_node_that_is_lost_in_the_midst_of_a_round_changes_no_bit(
     kind: Any, cluster: TwoNodes, tmp_path: Path
 ) -> None:
-    node = cluster.add("doomed")
+    """Ash runs on one of two nodes that have the resource `spare`; that one is lost."""
+    nodes = {node.node_id: node for node in (cluster.add("spare"), cluster.add("spare"))}
     silos = federation(tmp_path / "silos", {"ash": 24, "birch": 24, "cedar": 24})
     asked = job(variant(tmp_path, SLOW + SAYS_WHERE), strategy=Scaffold(epochs=20, batch_size=8, lr=0.2), rounds=2)
-    run = asked.run(silos, on=kind(folder=tmp_path / "runs"))
-    there = [name for name in silos.names if node.node_id in where(silos, name)]
-    wait_until(lambda: [there.append(name) for name in silos.names if node.node_id in where(silos, name)] or there)
+    run = asked.run(silos, on=kind(folder=tmp_path / "runs", resources={"ash": {"spare": 0.001}}))
+    wait_until(lambda: where(silos, "ash"))
     assert run.status == "running"
-    cluster.kill(node)
+    (first,) = where(silos, "ash")
+    cluster.kill(nodes.pop(first))
     assert run.wait().status == "completed"
-    assert set(where(silos, there[0])) - {node.node_id}, "its silo's step was begun anew on another node"
+    assert set(where(silos, "ash")) == {first, *nodes}, "its step was begun anew on the other node"
     assert len(run.failures) == 0
     plain = job(variant(tmp_path, "", "plain"), strategy=asked.strategy, rounds=2)
     assert digests(run, range(3)) == digests(undisturbed(plain, silos), range(3))
