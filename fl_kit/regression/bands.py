@@ -28,6 +28,9 @@ FILE = "bands.toml"
 BANDS_LIMIT = 1 << 20
 """Bytes: bands of some thousand figures."""
 MODES = ("quick", "full")
+LONGEST = 80
+"""Characters of an unknown notebook's name that an error repeats."""
+
 BUDGET = 600.0
 
 
@@ -87,10 +90,10 @@ def load_bands(folder: Path, mode: str) -> dict[str, Way]:
         raise RegressionError(f"{file} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise RegressionError(f"{file} is not TOML: {error}") from error
+    known = sorted(path.stem for path in folder.glob("*.ipynb") if path.is_file())
     for name, modes in found.items():
-        if not (folder / f"{name}.ipynb").is_file():
-            known = sorted(path.stem for path in folder.glob("*.ipynb"))
-            raise RegressionError(f"{file}: there is no notebook {name}.ipynb{nearest(name, known)}")
+        if name not in known:  # looked for among them: a path made of it might lead elsewhere, or be none
+            raise RegressionError(f"{file}: there is no notebook {name[:LONGEST]}.ipynb{nearest(name, known)}")
         check_names(file, name, modes, MODES)
     return {name: way(file, f"{name}.{mode}", modes[mode]) for name, modes in found.items() if mode in modes}
 

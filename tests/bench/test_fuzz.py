@@ -93,6 +93,9 @@ FOUND: list[tuple[str, Input]] = [
     ("bundle", {"job.json": b'{"format":1,"task":{"name":["x"]}}', "manifest.json": b'{"files":{}}'}),
     # TOML nested beyond Python's recursion, and numbers that are none
     ("bands", {"bands.toml": b"a = " + b"[" * 3000, "00.ipynb": b""}),
+    # a notebook's name that no system takes was an OSError, and one that leads elsewhere was followed
+    ("bands", {"bands.toml": b"[" + b"9" * 500 + b".quick]\nseeds = [1]\n", "00.ipynb": b""}),
+    ("bands", {"bands.toml": b'["../input/00".quick]\nseeds = [1]\n', "00.ipynb": b""}),
     ("bands", {"bands.toml": b"[00.quick.bands]\nauc = {value = nan, absolute = 0.1}\n", "00.ipynb": b""}),
 ]  # fmt: skip
 
