@@ -77,6 +77,9 @@ class Together(Protocol):
     ) -> Any:
         """What `fl_kit.local.train` gives for the same; the model then holds what was trained."""
 
+    def known(self, ctx: Context) -> Any:
+        """What the training that comes next gives, where that is known: nothing that leads to it need be made then."""
+
     def evaluate(self, ctx: Context, params: Tensors, split: str, metrics: Mapping[str, Any]) -> Tensors | None:
         """What `fl_kit.local.evaluate` gives for the same; None where it has to be measured for this silo alone."""
 

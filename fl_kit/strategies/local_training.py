@@ -98,6 +98,8 @@ class LocalTraining:
 
     def train(self, state: State, memory: Memory | None, ctx: Context) -> LocalResult:
         """Local training with this strategy's correction; an optimiser whose state is kept goes on from the memory."""
+        if ctx.together is not None and (known := ctx.together.known(ctx)) is not None:
+            return cast(LocalResult, known)
         correction = None
         if self.corrects_gradients:
             start = [state.params[name].to(ctx.device) for name in ctx.model.trainable]

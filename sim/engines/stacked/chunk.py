@@ -18,7 +18,7 @@ from sim.engines.stacked.evaluation import measured
 from sim.engines.stacked.probe import Probe
 from sim.engines.stacked.reasons import Unstackable
 from sim.engines.stacked.rows import Packed, Schedule, form
-from sim.engines.stacked.training import Request, Trained, Training, check_requests
+from sim.engines.stacked.training import Request, Training, check_requests
 
 
 class Asked(BaseException):
@@ -31,7 +31,7 @@ class Asked(BaseException):
         self.request = request
 
 
-class Known:
+class Facts:
     """What is known of the job's model, by the form of the rows.
 
     compared   forms whose first gradient was found to be what it is alone
@@ -61,10 +61,10 @@ class Chunk:
     """
 
     def __init__(
-        self, job: Job, bench: Workbench, steps: Sequence[Ahead], known: Known, check: Callable[[], None]
+        self, job: Job, bench: Workbench, steps: Sequence[Ahead], facts: Facts, check: Callable[[], None]
     ) -> None:
-        self.job, self.bench, self.steps, self.known, self.check = job, bench, steps, known, check
-        self.results: dict[str, list[Trained]] = {step.party: [] for step, _ in steps}
+        self.job, self.bench, self.steps, self.facts, self.check = job, bench, steps, facts, check
+        self.results: dict[str, list[tuple[LocalResult, Tensors, Tensors]]] = {step.party: [] for step, _ in steps}
         self._sums: dict[Any, Mapping[str, Tensors] | None] = {}
         self._given = 0
 
@@ -82,14 +82,18 @@ class Chunk:
         term: Any,
     ) -> LocalResult:
         """The result that is known of this silo's next training; raises Asked where there is none yet."""
+        if (result := self.known(ctx)) is not None:
+            return result
+        if term is not None:
+            term.close()
+        raise Asked(Request(ctx=ctx, start=start, settings=settings, correction=correction, has_term=term is not None))
+
+    def known(self, ctx: Context) -> LocalResult | None:
+        """The result of the silo's next training, if all have come to it."""
         results = self.results[ctx.step.party]
         if self._given == len(results):
-            if term is not None:
-                term.close()
-            raise Asked(
-                Request(ctx=ctx, start=start, settings=settings, correction=correction, has_term=term is not None)
-            )
-        result, trained = results[self._given]
+            return None
+        result, start, trained = results[self._given]
         self._given += 1
         # few strategies look at the model after training, and loading it for all of them costs as much as a step
         ctx.model = Later(ctx.model, start, trained)  # type: ignore[misc, assignment]  # a property of the protocol
@@ -112,12 +116,12 @@ class Chunk:
         requests = [request for step, inputs in self.steps if (request := self._request(step, inputs))]
         check_requests(requests)
         packed = Packed.of([(request.ctx.step.party, request.ctx.rows("train")) for request in requests])
-        compare = packed.form not in self.known.compared
-        probe = self.known.probe(requests[0].ctx, requests[0].start)
-        results = Training(requests, packed, probe, self.check, self.known.schedules, compare=compare).run()
-        self.known.compared.add(packed.form)
-        for request, result in zip(requests, results, strict=True):
-            self.results[request.ctx.step.party].append(result)
+        compare = packed.form not in self.facts.compared
+        probe = self.facts.probe(requests[0].ctx, requests[0].start)
+        results = Training(requests, packed, probe, self.check, self.facts.schedules, compare=compare).run()
+        self.facts.compared.add(packed.form)
+        for request, (result, trained) in zip(requests, results, strict=True):
+            self.results[request.ctx.step.party].append((result, request.start, trained))
 
     def _request(self, step: Any, inputs: Inputs) -> Request | None:
         ctx = StepContext(job=self.job, step=step, bench=self.bench, folder=inputs["data"], check=self.check)

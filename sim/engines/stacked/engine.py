@@ -13,7 +13,7 @@ from fl_kit.job import Job
 from fl_kit.plan import ORCHESTRATOR, Step
 from fl_kit.protocols import Emit
 from sim.engines.engine import Ahead, Engine, Simulation
-from sim.engines.stacked.chunk import Asked, Chunk, Known
+from sim.engines.stacked.chunk import Asked, Chunk, Facts
 from sim.engines.stacked.reasons import Unstackable, in_brief, job_refusal
 from sim.engines.stacked.rows import bytes_of
 
@@ -45,7 +45,7 @@ class Stacked(Engine):
 
     def __init__(self, simulation: Simulation) -> None:
         self._job, self._bench, self._federation = simulation.job, simulation.bench, simulation.federation
-        self._known = Known()
+        self._facts = Facts()
         self._steps: list[Ahead] = []
         self._places: dict[str, int] = {}
         self._chunk: Chunk | None = None
@@ -117,7 +117,7 @@ class Stacked(Engine):
         self._size = self._size or self._silos_at_once(*self._steps[place])
         steps = self._steps[place : place + self._size]
         self._ends = place + len(steps)
-        chunk = self._bench.together = Chunk(self._job, self._bench, steps, self._known, check)
+        chunk = self._bench.together = Chunk(self._job, self._bench, steps, self._facts, check)
         if steps[0][0].op == "fit":
             chunk.compute()
         self._chunk = chunk
@@ -159,7 +159,7 @@ class Stacked(Engine):
             return MOST
         first, params = self._federation.silos[0], inputs["state"].params
         ctx = StepContext(job=self._job, step=replace(step, party=first.name), bench=self._bench, folder=first.data)
-        rows, probe = ctx.rows("train"), self._known.probe(ctx, params)
+        rows, probe = ctx.rows("train"), self._facts.probe(ctx, params)
         assert isinstance(rows, TensorRows)  # any other has been refused
         model = sum(value.numel() * value.element_size() for value in params.values())
         batch = min(getattr(self._job.strategy, "batch_size", len(rows)), len(rows))

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from fl_kit import Ditto, FedAvg, FedDyn, FedProx, FedSGD, Scaffold
+from fl_kit import Ditto, FedAvg, FedDyn, FedProx, FedSGD, Moon, Scaffold
+from fl_kit.events import ENGINE
 from fl_kit.silo import Federation
 from sim.engines.stacked import engine
 from sim.in_process import InProcess
@@ -124,3 +125,13 @@ def test_resumed_it_goes_on_with_its_own_bits(strategy: Any, federation: Federat
     assert said(again).startswith("stacked: ")
     again.resume()
     assert digests(again.wait())[2:] == digests(whole)[2:]
+
+
+def test_a_change_to_what_it_cannot_honour_is_said(federation: Federation, together: list[int]) -> None:
+    place = InProcess(folder=None, keep="all", engine="stacked")
+    run = place.start(job(SMOOTH, Moon(mu=0.0, lr=0.05, batch_size=4), 3), federation, paused=True)
+    run.step().step(mu=1.0)
+    assert together == [5]
+    assert "Moon adds a term of its own to the loss" in said(run)
+    assert [event.name for event in run.events()].count(ENGINE) == 2
+    run.stop()
