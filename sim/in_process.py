@@ -40,7 +40,8 @@ class InProcess:
     folder    where run folders are made; None keeps the run in memory only (its last state)
     threads   torch threads; the bits may depend on it, so it is fixed (1) and recorded in the run
     engine    how the silos' steps are computed: "exact", one silo after the other in this process; "workers", several
-              at once in processes of their own, to the same bits; "auto" chooses, and says what and why in the run
+              at once in processes of their own, to the same bits; "stacked", many small silos as one tensor program,
+              close to those bits; "auto" chooses, and says what and why in the run
     workers   how many processes compute silos at once, this one among them, where the engine has any; None takes the
               cores that there are. Each has the memory of torch, of the model and of the rows that it reads
     keep      which rounds' states stay: "all", "last", or so many of the last ones; None means all in a folder, and
