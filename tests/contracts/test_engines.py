@@ -30,7 +30,7 @@ engines = pytest.mark.parametrize("engine", HOMES)
 @pytest.fixture(scope="module", autouse=True)
 def _standing() -> Iterator[None]:
     """Workers stay from run to run, for starting them takes longer than what they do here."""
-    with pytest.MonkeyPatch.context() as patch, standing_workers(patch):
+    with pytest.MonkeyPatch.context() as patch, standing_workers(patch, 1):
         patch.setattr(choice, "HOMES", {**HOMES, **choice.HOMES})
         yield
 
