@@ -81,10 +81,17 @@ def vars_of(job: Job) -> dict[str, Any]:
 
 
 def figures_of_process() -> dict[str, int]:
-    """Memory that is this process's own, in bytes, and open files."""
+    """Memory in bytes: this process's own, and with the pages of files that it has mapped; and open files.
+
+    How much of a mapped file is here changes with what else runs on the machine.
+    """
     lines = MEMORY.read_text().splitlines()
     kilobytes = {line.split()[0]: int(line.split()[1]) for line in lines[1:]}
-    return {"rss": kilobytes["Rss:"] * 1024, "pss": kilobytes["Pss:"] * 1024, "handles": len(list(HANDLES.iterdir()))}
+    return {
+        "rss": kilobytes["Rss:"] * 1024,
+        "own": kilobytes["Anonymous:"] * 1024,
+        "handles": len(list(HANDLES.iterdir())),
+    }
 
 
 def dropped_by(fault: Drop, plan: Plan, seed: int) -> set[tuple[int, str]]:
@@ -130,7 +137,7 @@ def text(runs: Sequence[dict[str, Any]], *, command: str) -> str:
         f"{LIKELY:.0%}; {first['seconds']:.0f} s:",
         "",
         *(
-            f"- after round {round}: {found['pss'] / 1e6:.1f} MB (RSS {found['rss'] / 1e6:.1f} MB), "
+            f"- after round {round}: {found['own'] / 1e6:.1f} MB (RSS {found['rss'] / 1e6:.1f} MB), "
             f"{found['handles']} open files"
             for round, found in looks
         ),

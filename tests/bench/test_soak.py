@@ -34,9 +34,9 @@ def test_what_is_missing_is_found(tmp_path) -> None:
 
 
 def test_the_command_runs_it_twice_and_says_what_it_found(monkeypatch, capsys) -> None:
-    look = {"rss": 3e8, "pss": 2.5e8, "handles": 8}
+    look = {"rss": 3e8, "own": 2.5e8, "handles": 8}
     found = {
-        "silos": 20, "rounds": 12, "looks": {"1": look, "12": {**look, "pss": 2.6e8}}, "seconds": 9.4, "events": 2048,
+        "silos": 20, "rounds": 12, "looks": {"1": look, "12": {**look, "own": 2.6e8}}, "seconds": 9.4, "events": 2048,
         "dropped": 13, "missing": [], "sha256": "ab" * 32,
     }  # fmt: skip
     runs = iter([found, found, found, {**found, "sha256": "cd" * 32}])
@@ -52,7 +52,7 @@ def test_the_command_runs_it_twice_and_says_what_it_found(monkeypatch, capsys) -
 
 
 def test_the_figures_can_be_put_into_the_readme(tmp_path, monkeypatch, capsys) -> None:
-    look = {"rss": 3e8, "pss": 2.5e8, "handles": 8}
+    look = {"rss": 3e8, "own": 2.5e8, "handles": 8}
     found = {
         "silos": 20, "rounds": 12, "looks": {"1": look, "12": look}, "seconds": 9.4, "events": 2048, "dropped": 13,
         "missing": [], "sha256": "ab" * 32,
