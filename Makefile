@@ -47,8 +47,8 @@ test: $(VENV)/.installed-test chromium
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/nbstripout --verify --keep-id $(wildcard notebooks/*.ipynb) </dev/null
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(patsubst %,--ignore=%,$(ALONE))
-	$(BIN)/python -m pytest $(ALONE)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --durations=15 --numprocesses=2 --dist=loadfile $(patsubst %,--ignore=%,$(ALONE))
+	$(BIN)/python -m pytest --durations=15 $(ALONE)
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m bench
