@@ -21,6 +21,8 @@ from fl_kit.store import KEEP_KEY, FolderStore, Store
 from fl_kit.workbench import Workbench
 from sim.engines.choice import kind
 from sim.engines.engine import Runner, Simulation
+from sim.faults.disturbance import Disturbance, Given
+from sim.faults.striking import refuse_hanging
 from sim.in_process import ENGINE, FAULTS, environment, kept_updates
 from sim.kept_updates import keeping
 from sim.ray_cluster.connection import AUTO, check_address
@@ -51,6 +53,7 @@ class Ray:
     keep       as for InProcess
     keep_updates  as for InProcess
     approvals  a folder of approvals, or a file, that silos' own policies (`policy.toml`) ask for
+    faults     silo → a fault of `sim.faults`, or several that act one after the other
 
     The orchestrator's steps run in this process. A round's state is put into the cluster once, for all its silos; a
     node's processes keep model and rows from step to step. A silo's `data` is a path on the nodes where its steps run:
@@ -62,7 +65,7 @@ class Ray:
     which need Python, Ray and the packages of a silo in the same releases as here; in a notebook that called
     `ray.init` before, it uses that connection as it is.
 
-    What a task prints stays in Ray's own logs. Faults and attacks are simulated by InProcess.
+    What a task prints stays in Ray's own logs. Attacks are simulated by InProcess.
 
     >>> run = job.run(federation, on=Ray(address="10.0.0.4:6379"))  # doctest: +SKIP
     """
@@ -80,6 +83,7 @@ class Ray:
     keep: Keep | None = None
     keep_updates: bool = False
     approvals: str | Path | None = None
+    faults: Given = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_address(self.address)
@@ -105,6 +109,8 @@ class Ray:
         """
         plan = job.plan(federation)
         brought(self.approvals, None)  # what is wrong with them is said before there is a run folder
+        disturbance = Disturbance.given(self.faults, federation).faults_only("Ray")
+        refuse_hanging(disturbance.faults(), job)
         engine = self._engine(job, federation, self.threads)
         try:
             engine.open()
@@ -113,9 +119,10 @@ class Ray:
             store: Store = MemoryStore(keep=self.keep or "last")
             if self.folder is not None:
                 device = torch.device("cuda" if self.gpus else "cpu")
-                found = {**environment(self.threads, device), ENGINE: engine.name, KEEP_KEY: self.keep or "all"}
+                own = {ENGINE: engine.name, FAULTS: disturbance.recorded(), KEEP_KEY: self.keep or "all"}
+                found = {**environment(self.threads, device), **own}
                 store = FolderStore.create(self._runs / run_id, job, plan, federation, found)
-            run = self._run(run_id, [first_leg(job, plan, federation)], federation, store, engine)
+            run = self._run(run_id, [first_leg(job, plan, federation)], federation, store, engine, disturbance)
             return run.start(paused=paused)
         except BaseException:
             engine.close()
@@ -130,13 +137,14 @@ class Ray:
         store = FolderStore.open(self._runs, run_id)
         legs, federation = store.legs(), store.federation()
         found = store.environment()
-        if found.get(FAULTS):
-            raise IncompatibleError(f"run {run_id} simulates faults: resume it with the backend that it was begun with")
+        disturbance = Disturbance.restored(found.get(FAULTS, {})).faults_only("Ray")
+        if self.faults:
+            disturbance = Disturbance.given(self.faults, federation).faults_only("Ray")
         if not kind(str(found.get(ENGINE, ""))).same_bits:
             raise IncompatibleError(f"run {run_id} was begun with the engine {found[ENGINE]!r}, whose bits are its own")
         store.keep = self.keep or store.keep
         engine = self._engine(legs[-1].job, federation, int(found.get("threads", self.threads)))
-        run = self._run(run_id, legs, federation, store, engine)
+        run = self._run(run_id, legs, federation, store, engine, disturbance)
         try:
             if not any(event.name == RUN_COMPLETED for event in store.events.read()[-1:]):
                 engine.open()
@@ -175,7 +183,15 @@ class Ray:
             patience=self.patience,
         )
 
-    def _run(self, run_id: str, legs: list[Leg], federation: Federation, store: Store, engine: OnRay) -> SimulatedRun:
+    def _run(
+        self,
+        run_id: str,
+        legs: list[Leg],
+        federation: Federation,
+        store: Store,
+        engine: OnRay,
+        disturbance: Disturbance,
+    ) -> SimulatedRun:
         approvals = brought(self.approvals, store.folder if isinstance(store, FolderStore) else None)
         kept = kept_updates(store)
 
@@ -183,7 +199,11 @@ class Ray:
             # a run that is kept in memory only writes nothing, so that its updates name no bundle
             label = engine.simulation.bench.bundle = leg.digest if isinstance(store, FolderStore) else ""
             engine.begin(leg, approvals, label)
-            return keeping(engine, kept) if self.keep_updates else engine
+            own = keeping(engine, kept) if self.keep_updates else engine
+            bench, events = engine.simulation.bench, store.events.read()
+            return disturbance.striking(
+                own, job=leg.job, plan=leg.plan, bench=bench, events=events, struck=engine.struck
+            )
 
         return SimulatedRun(
             run_id=run_id,

@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from fl_kit.approvals import Approval
@@ -18,7 +19,8 @@ from fl_kit.plan import ORCHESTRATOR, Step, to_dict
 from fl_kit.protocols import Emit
 from fl_kit.silo import Federation
 from fl_kit.spent import Meter, timed
-from sim.engines.engine import Ahead, Engine, Simulation
+from sim.engines.engine import Ahead, Engine, Runner, Simulation
+from sim.faults.in_step import Words
 from sim.ray_cluster import placement, worker
 from sim.ray_cluster.connection import connection, imported, nodes_now, put_word
 from sim.ray_cluster.errors import ClusterError
@@ -150,6 +152,17 @@ class OnRay(Engine):
         self._void()
         self._waiting.extend(steps)
 
+    def struck(self, words: Words) -> Runner:
+        """How a step runs on a faulty machine: what was handed over for it before is not looked at."""
+
+        def run(step: Step, inputs: Inputs, emit: Emit, check: Callable[[], None]) -> Outputs:
+            self.open()
+            self._waiting = deque(ahead for ahead in self._waiting if ahead[0] is not step)
+            self._handed[step.id] = self._task(step, inputs, words)
+            return self(step, inputs, emit, check)
+
+        return run
+
     def __call__(self, step: Step, inputs: Inputs, emit: Emit, check: Callable[[], None]) -> Outputs:
         if step.party == ORCHESTRATOR:
             return run_step(self._job, step, inputs, self.simulation.bench, emit=emit, check=check)
@@ -187,8 +200,8 @@ class OnRay(Engine):
             ahead, its = self._waiting.popleft()
             self._handed[ahead.id] = self._task(ahead, its)
 
-    def _task(self, step: Step, inputs: Inputs) -> Any:
-        """Hand one step to the cluster; gives the reference of its outputs."""
+    def _task(self, step: Step, inputs: Inputs, words: Words = MappingProxyType({})) -> Any:
+        """Hand one step to the cluster, on a machine with such faults; gives the reference of its outputs."""
         ray = imported()
         if self._bundle_there is None:
             self._bundle_there = ray.put(self._bundle)
@@ -203,6 +216,7 @@ class OnRay(Engine):
             "threads": self.simulation.threads,
             "stop": self._word,
             "limit": None if limit is None else limit + self._margin,
+            "struck": dict(words),
         }
         request = sealed(about, *([from_message(memory)] if isinstance(memory, Memory) else []))
         asked = dict(self._demands[step.party])

@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,18 @@ from fl_kit.approvals import Approval
 from fl_kit.bundle import bytes_digest, manifest_of
 from fl_kit.errors import DeadlineExceeded, FlKitError, IncompatibleError, StepFailed, Stopped
 from fl_kit.events import Event
-from fl_kit.execute import Outputs, run_step
+from fl_kit.execute import Inputs, Outputs, run_step
 from fl_kit.given_weights import INIT_FILE
 from fl_kit.job import Job
 from fl_kit.messages import Memory, State
 from fl_kit.own_source import own_source
 from fl_kit.plan import Plan, Step, from_dict
 from fl_kit.policy import Offer, admit, policy_files
+from fl_kit.protocols import Emit
 from fl_kit.silo import Silo, folder_fault
 from fl_kit.workbench import Workbench
+from sim.engines.engine import Runner
+from sim.faults.striking import in_this_process
 from sim.ray_cluster.connection import is_there
 from sim.ray_cluster.sealed import from_message, sealed, to_message, unsealed
 
@@ -105,7 +108,10 @@ def run(request: bytes, state: bytes, places: list[Any]) -> bytes:
             ask_policy(desk, step, about["data"])
             memory = to_message(Memory, parts[0]) if parts else None
             inputs = {"data": about["data"], "state": desk.state(about["state"], state), "memory": memory}
-            outputs = run_step(desk.job, step, inputs, desk.bench, emit=told.append, check=check)
+            runner: Runner = partial(on_desk, desk)
+            if about["struck"]:
+                runner = in_this_process(runner, desk.bench, desk.job)(about["struck"])
+            outputs = runner(step, inputs, told.append, check)
     except StepFailed as failure:
         found = {name: getattr(failure, name) for name in ("message", "kind", "detail")}
         return sealed({"events": lines(told), "failure": found})
@@ -113,6 +119,10 @@ def run(request: bytes, state: bytes, places: list[Any]) -> bytes:
         _desks.clear()
         return b""
     return answer(outputs, told)
+
+
+def on_desk(desk: Desk, step: Step, inputs: Inputs, emit: Emit, check: Callable[[], None]) -> Outputs:
+    return run_step(desk.job, step, inputs, desk.bench, emit=emit, check=check)
 
 
 def answer(outputs: Outputs, told: list[Event]) -> bytes:

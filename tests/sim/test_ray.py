@@ -10,12 +10,13 @@ import pytest
 
 from fl_kit import FedAvg, Federation, Scaffold
 from fl_kit.errors import IncompatibleError, StepFailed
+from sim.faults import Drop, SignFlip
 from sim.in_process import InProcess
 from sim.ray_cluster import engine
 from sim.ray_cluster.backend import Ray
 from sim.ray_cluster.connection import connection, imported
 from sim.ray_cluster.errors import ClusterError
-from tests.contracts import test_backends
+from tests.contracts import test_backends, test_faults
 from tests.contracts.test_backends import SLOW
 from tests.contracts.test_control import led
 from tests.sim.ray_cluster import PATIENCE, TwoNodes, silently, two_nodes
@@ -253,14 +254,28 @@ def test_a_round_puts_its_state_there_once_and_few_steps_are_under_way(
     assert len(put) == 1 + 3  # the bundle, and states 0, 1 and 2
 
 
-def test_a_simulation_with_faults_is_refused(kind: Any, silos: Any, tmp_path: Path) -> None:
-    from sim.faults import NaN
+def test_every_fault_has_the_words_and_bits_of_in_process(kind: Any, tmp_path: Path) -> None:
+    four = federation(tmp_path, {**test_faults.SIZES, "delta": 17})
+    cells = test_faults.EACH_ROUND
+    here, there = (
+        test_faults.over(cells).run(four, on=on(folder=None, keep="all", faults=test_faults.at_once(cells))).wait()
+        for on in (InProcess, kind)
+    )
+    test_faults.check_cells(there, cells)
+    assert digests(there, range(4)) == digests(here, range(4))
 
-    begun = job(min_silos=1).run(silos, on=InProcess(folder=tmp_path, faults={"south": NaN()}), paused=True)
+
+def test_faults_go_on_with_a_run_that_is_resumed_and_attacks_cannot(kind: Any, silos: Any, tmp_path: Path) -> None:
+    begun = job(min_silos=1).run(silos, on=InProcess(folder=tmp_path, faults={"south": Drop()}), paused=True)
     begun.stop()
     begun.wait()
-    with pytest.raises(IncompatibleError, match="simulates faults"):
-        kind(folder=tmp_path).resume(begun.id)
+    run = kind(folder=tmp_path).resume(begun.id).wait()
+    assert set(run.failures.silo) == {"south"}
+    lying = job(min_silos=1).run(silos, on=InProcess(folder=tmp_path, faults={"south": SignFlip()}), paused=True)
+    lying.stop()
+    lying.wait()
+    with pytest.raises(IncompatibleError, match="is an attack, which Ray has none of"):
+        kind(folder=tmp_path).resume(lying.id)
 
 
 def test_one_process_is_connected_to_one_cluster(cluster: TwoNodes, silos: Any, tmp_path: Path) -> None:
