@@ -129,7 +129,7 @@ class Crew:
                     self._do(own, check)
         finally:
             with self._turn:
-                self._round.tasks.pop(step.id, None)
+                self._round.asked_for(step)
 
     def close(self) -> None:
         """End the workers, and take the shared memory away."""

@@ -4,6 +4,7 @@ import itertools
 from collections import deque
 from collections.abc import Iterable
 
+from fl_kit.plan import Step
 from sim.engines.workers.tasks import Task
 
 HERE = 0
@@ -47,6 +48,11 @@ class Round:
         """Whether the step will still be asked for."""
         return self.tasks.get(task.step.id) is task
 
+    def asked_for(self, step: Step) -> None:
+        """Let go of a step that was asked for, and of what came of it."""
+        self.tasks.pop(step.id, None)
+        self._mine = [task for task in self._mine if self.wants(task)]
+
     def waits(self, task: Task) -> bool:
         """Whether nobody has begun a step that is asked for now; if so, it is among the first of those."""
         return any(one is task for one in itertools.islice(self.waiting, NEAR))
@@ -76,6 +82,5 @@ class Round:
 
     def is_full(self) -> bool:
         """Whether as many results of this process wait as there is room for."""
-        self._mine = [task for task in self._mine if self.wants(task)]
         sizes = [task.result.size for task in self._mine if task.result is not None]
         return bool(sizes) and sum(sizes) + max(sizes) > ROOM

@@ -14,7 +14,7 @@ from fl_kit import FedAvg, Federation, FedProx, Scaffold
 from fl_kit.azureml.backend import AzureML
 from fl_kit.azureml.run import AzureMLRun
 from fl_kit.errors import FlKitError, QuorumLost, RunNotFound, StepFailed, StoreError
-from fl_kit.events import NOTE, ROUND_COMPLETED, RUN_FAILED, RUN_RESUMED, RUN_STOPPED, SILO_LEFT_OUT
+from fl_kit.events import ENGINE, NOTE, ROUND_COMPLETED, RUN_FAILED, RUN_RESUMED, RUN_STOPPED, SILO_LEFT_OUT
 from fl_kit.execute import run_step
 from fl_kit.job import Job
 from fl_kit.messages import State
@@ -79,7 +79,8 @@ def in_order(run: Any) -> pd.DataFrame:
 
 def lifecycle(run: Any) -> list[tuple[str, int]]:
     """What happened in each round, whatever the order: a simulation keeps a state while the next round begins."""
-    return sorted((event.name, event.round) for event in run.events() if event.party == "orchestrator")
+    told = (event for event in run.events() if event.party == "orchestrator" and event.name != ENGINE)
+    return sorted((event.name, event.round) for event in told)
 
 
 @pytest.mark.parametrize(

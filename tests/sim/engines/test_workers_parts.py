@@ -233,7 +233,7 @@ def test_this_process_computes_ahead_as_long_as_there_is_room() -> None:
         task.result = Result(outputs={"update": update})
         round.computed(task)
     assert round.is_full(), "36 MiB wait, and as much would come"
-    del round.tasks[found[1].step.id]
+    round.asked_for(found[1].step)
     assert not round.is_full(), "it was asked for"
 
 

@@ -191,6 +191,6 @@ def test_what_cannot_be_is_refused_before_anything_runs(silos, tmp_path):
 
 def test_a_fault_that_strikes_always_is_not_helped_by_retries(silos):
     run = job(retries=2).run(silos, on=struck({"bravo": Drop(rounds=(1,), times=0)}))
-    with pytest.raises(StepFailed, match="bravo, round 1, step 'fit': malformed update: its folder holds no whole"):
+    with pytest.raises(StepFailed, match="bravo, round 1, step 'fit': it delivered no update"):
         run.wait()
     assert list(run.failures.kind) == ["MessageError"] * 3
