@@ -6,11 +6,9 @@ compared with what the round expects. Beside that, the sha256 with which an upda
 read: within a process nothing is hashed.
 """
 
-import argparse
 import os
 import shutil
 import statistics
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,10 +18,10 @@ from unittest.mock import patch
 
 import torch
 
-from bench.child import tell
+from bench.command import tell_of
 from bench.result import Result
 from bench.systems import FOLDER, MEMORY, prepared
-from bench.workloads import Workload, named
+from bench.workloads import Workload
 from fl_kit import door
 from fl_kit.tensors import digest
 
@@ -120,15 +118,5 @@ def shown(found: tuple[float, float, float]) -> str:
     return f"**{middle:.3f}** ({least:.3f}–{largest:.3f})"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("workload")
-    parser.add_argument("repeats", type=int)
-    asked = parser.parse_args()
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as scratch:
-        tell(measure(named(asked.workload), asked.repeats, Path(scratch)))
-
-
 if __name__ == "__main__":
-    main()
+    tell_of(measure, __doc__)

@@ -8,6 +8,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,6 @@ from bench.federated import prepare
 from bench.report import machine, ratios
 from bench.result import Mark, Result, loss_difference
 from bench.workloads import Workload, named
-from fl_kit.events import ENGINE
-from fl_kit.protocols import Strategy
 from sim.in_process import InProcess
 
 MARKS = ("<!-- engines -->", "<!-- /engines -->")
@@ -32,37 +31,19 @@ PLAIN = "loop"
 
 def time_engines(workload: Workload, repeats: int, engines: Sequence[str], scratch: Path) -> dict[str, Any]:
     """Engine → seconds of a round in each repeat, beside the loop's, and what it says of itself."""
-    runs: dict[str, Callable[[], tuple[Result, str]]] = {PLAIN: lambda: (loop.run(workload), "")}
-    runs |= {name: engine(workload, name, scratch) for name in engines}
+    ready = prepare(workload, scratch / "silos")
+    runs: dict[str, Callable[[], Result]] = {PLAIN: partial(loop.run, workload)}
+    runs |= {name: partial(ready.run, InProcess(folder=None, engine=name)) for name in engines}
     found: dict[str, Any] = {name: {"wall": [], "said": "", "difference": 0.0} for name in runs}
     for _ in range(repeats):
         plain: Result | None = None
         for name, run in runs.items():
-            result, said = run()
+            result = run()
             plain = plain or result
             found[name]["wall"].append(steady(result.marks))
-            found[name]["said"] = said
+            found[name]["said"] = result.said
             found[name]["difference"] = loss_difference(result, plain)
     return found
-
-
-def engine(
-    workload: Workload, name: str, scratch: Path, strategy: Strategy | None = None
-) -> Callable[[], tuple[Result, str]]:
-    """One run with an engine, ready to go; it gives what the run says of the engine too."""
-    ready = prepare(workload, scratch / workload.name, strategy)
-
-    def run() -> tuple[Result, str]:
-        marks: list[Mark] = ready.job.task.module.marks
-        marks.clear()
-        ran = ready.job.run(ready.federation, on=InProcess(folder=None, engine=name)).wait()
-        said = [str(event.value) for event in ran.events() if event.name == ENGINE]
-        history = ran.history().query("party == 'global' and metric == 'loss'").sort_values("round")
-        parameters = tuple(ran.state().params.values())
-        result = Result(marks=tuple(marks), loss=float(history["value"].iloc[-1]), parameters=parameters)
-        return result, said[-1]
-
-    return run
 
 
 def steady(marks: Sequence[Mark]) -> float:

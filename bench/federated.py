@@ -6,6 +6,7 @@ from pathlib import Path
 from bench.result import Mark, Result
 from bench.workloads import Workload
 from fl_kit import FedAvg, Federation, Job, Silo, Task
+from fl_kit.events import ENGINE
 from fl_kit.protocols import Strategy
 from sim.in_process import InProcess
 
@@ -30,6 +31,7 @@ class Prepared:
             marks=tuple(marks),
             loss=float(losses.sort_values("round")["value"].iloc[-1]),
             parameters=tuple(run.state().params.values()),
+            said=[str(event.value) for event in run.events() if event.name == ENGINE][-1],
         )
 
 

@@ -20,6 +20,8 @@ def mark() -> Mark:
 class Result:
     """A run's marks, one a round, set when the average of the silos is ready; its last loss; its last model.
 
+    said  what the run says of the engine that computed it
+
     From one mark to the next lie one evaluation of the average, every silo's training and the next average,
     and whatever a system does besides.
     """
@@ -27,6 +29,7 @@ class Result:
     marks: tuple[Mark, ...]
     loss: float
     parameters: tuple[Tensor, ...]
+    said: str = ""
 
     @property
     def wall(self) -> float:

@@ -1,7 +1,5 @@
 """What each strategy costs beside FedAvg, run by turns. `python -m bench.strategies W2:3 5`."""
 
-import argparse
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +11,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
-from bench.child import tell
+from bench.command import tell_of
 from bench.federated import Prepared, prepare
 from bench.result import Mark, Result, mark
 from bench.workloads import Workload, named
@@ -181,15 +179,5 @@ def counting_steps(counts: Counter[str]) -> Iterator[None]:
         yield
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("workload")
-    parser.add_argument("repeats", type=int)
-    asked = parser.parse_args()
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as scratch:
-        tell(every_strategy(named(asked.workload), asked.repeats, Path(scratch)))
-
-
 if __name__ == "__main__":
-    main()
+    tell_of(every_strategy, __doc__)

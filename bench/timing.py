@@ -1,15 +1,11 @@
 """Times one workload: the loop and fl-kit by turns, in one process. `python -m bench.timing W2 5`."""
 
-import argparse
 import shutil
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from bench.child import tell
+from bench.command import tell_of
 from bench.result import Result, loss_difference, same_result
 from bench.systems import FOLDER, LOOP, MEMORY, SYSTEMS, prepared
 from bench.workloads import Workload, named
@@ -46,15 +42,5 @@ def in_float64(workload: Workload) -> Workload:
     return named(f"{base}d{times}{silos}:2")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("workload")
-    parser.add_argument("repeats", type=int)
-    asked = parser.parse_args()
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as scratch:
-        tell(time_workload(named(asked.workload), asked.repeats, Path(scratch)))
-
-
 if __name__ == "__main__":
-    main()
+    tell_of(time_workload, __doc__)

@@ -10,9 +10,9 @@ ENGINE: Any = getattr(Variable, "_execution_engine", None)
 
 
 def backward(value: Tensor, unit: Tensor) -> None:
-    """Add the gradient of a scalar loss to each leaf's `.grad`: `value.backward(unit)`, to the bit.
+    """Add the gradient of a loss, or of several, to each leaf's `.grad`: `value.backward(unit)`, to the bit.
 
-    unit  ones like the loss
+    unit  ones like the loss; several losses are added up
     """
     # tensors of another class have ways of their own, and so have the threads that serve other devices
     if ENGINE is None or type(value) is not Tensor or not value.is_cpu:

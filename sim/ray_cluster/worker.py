@@ -39,7 +39,7 @@ LOOK = 0.5
 """Seconds between two looks at whether the run was stopped."""
 
 
-class Desk:
+class KeptRun:
     """What a process keeps of one run: its job, and the bench with its model and rows.
 
     bundle  as `OnRay` seals it: job, plan and the task's source, and of what fl-kit they are
@@ -77,17 +77,17 @@ class Desk:
         return self._state
 
 
-_desks: "OrderedDict[str, Desk]" = OrderedDict()
+_kept: "OrderedDict[str, KeptRun]" = OrderedDict()
 
 
-def desk_for(key: str, bundle: Callable[[], bytes]) -> Desk:
-    """The desk of a run; its bundle is asked for once."""
-    if key not in _desks:
-        _desks[key] = Desk(bundle())
-        while len(_desks) > KEPT:
-            _desks.popitem(last=False)
-    _desks.move_to_end(key)
-    return _desks[key]
+def kept_run(key: str, bundle: Callable[[], bytes]) -> KeptRun:
+    """What is kept of a run; its bundle is asked for once."""
+    if key not in _kept:
+        _kept[key] = KeptRun(bundle())
+        while len(_kept) > KEPT:
+            _kept.popitem(last=False)
+    _kept.move_to_end(key)
+    return _kept[key]
 
 
 def run(request: bytes, state: bytes, places: list[Any]) -> bytes:
@@ -104,25 +104,25 @@ def run(request: bytes, state: bytes, places: list[Any]) -> bytes:
     try:
         with blaming(step), ended_after(about["limit"]), until_asked(about["stop"]) as check:
             check()
-            desk = desk_for(about["key"], lambda: bytes(ray.get(places[0])))
-            ask_policy(desk, step, about["data"])
+            kept = kept_run(about["key"], lambda: bytes(ray.get(places[0])))
+            ask_policy(kept, step, about["data"])
             memory = to_message(Memory, parts[0]) if parts else None
-            inputs = {"data": about["data"], "state": desk.state(about["state"], state), "memory": memory}
-            runner: Runner = partial(on_desk, desk)
+            inputs = {"data": about["data"], "state": kept.state(about["state"], state), "memory": memory}
+            runner: Runner = partial(on_bench, kept)
             if about["struck"]:
-                runner = in_this_process(runner, desk.bench, desk.job)(about["struck"])
+                runner = in_this_process(runner, kept.bench, kept.job)(about["struck"])
             outputs = runner(step, inputs, told.append, check)
     except StepFailed as failure:
         found = {name: getattr(failure, name) for name in ("message", "kind", "detail")}
         return sealed({"events": lines(told), "failure": found})
     except Stopped:  # nobody waits for it any more
-        _desks.clear()
+        _kept.clear()
         return b""
     return answer(outputs, told)
 
 
-def on_desk(desk: Desk, step: Step, inputs: Inputs, emit: Emit, check: Callable[[], None]) -> Outputs:
-    return run_step(desk.job, step, inputs, desk.bench, emit=emit, check=check)
+def on_bench(kept: KeptRun, step: Step, inputs: Inputs, emit: Emit, check: Callable[[], None]) -> Outputs:
+    return run_step(kept.job, step, inputs, kept.bench, emit=emit, check=check)
 
 
 def answer(outputs: Outputs, told: list[Event]) -> bytes:
@@ -147,10 +147,10 @@ def blaming(step: Step) -> Iterator[None]:
         ) from error
 
 
-def ask_policy(desk: Desk, step: Step, folder: str) -> None:
+def ask_policy(kept: KeptRun, step: Step, folder: str) -> None:
     """Raise PolicyError unless the silo's own policy, if it has one here, admits the bundle."""
     if policy_files(folder):
-        offer = Offer(digest=desk.digest, approvals=desk.approvals, job=desk.settings, plan=desk.plan)
+        offer = Offer(digest=kept.digest, approvals=kept.approvals, job=kept.settings, plan=kept.plan)
         admit(step.party, folder, offer)
 
 
@@ -201,7 +201,7 @@ def ended_after(seconds: float | None) -> Iterator[None]:
     try:
         yield
     except Overdue:
-        _desks.clear()  # what is kept may be half made
+        _kept.clear()  # what is kept may be half made
         raise DeadlineExceeded(f"it did not end within {seconds:g} s") from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -233,5 +233,5 @@ def source_digest() -> str:
 
 
 def key_of(bundle: bytes) -> str:
-    """What a bundle's desk is known by."""
+    """What the run of a bundle is known by."""
     return sha256(bundle).hexdigest()

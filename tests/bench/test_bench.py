@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bench import __main__ as command
-from bench import azureml, loop, report, systems
+from bench import azureml, durability, engines, loop, report, soak, strategy_report, systems
 from bench.federated import prepare
 from bench.memory import peak_of_run
 from bench.result import Result, same_result
@@ -228,3 +228,10 @@ def test_the_parts_run_as_commands() -> None:
     assert all(sum(submitted[time]["kinds"].values()) == submitted[time]["requests"] for time in report.TIMES)
     start = to_end_of_round_1("V:1", systems.MEMORY, 1)
     assert 0 < start["run"] < start["process"]
+
+
+@pytest.mark.parametrize(
+    "marks", [(report.BEGIN, report.END), *(m.MARKS for m in (durability, engines, soak, strategy_report))]
+)
+def test_the_readme_has_a_place_for_each_table(root: Path, marks: tuple[str, str]) -> None:
+    report.parts(root / "README.md", marks)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fl_kit.backward import backward
 from fl_kit.corrections import AffineCorrection
 from fl_kit.local import LocalResult, LocalSettings, descend, orders
 from fl_kit.model_state import ModelState
@@ -129,7 +130,7 @@ class Training:
                 held = first_of(correction, active)
                 others = [other[:active] for other in others]
             found = self._losses(forward, leaves, others, step, active)
-            found.backward(summed(found))  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            backward(found, summed(found))
             if step == 0 and self.compare:
                 self._check_first(leaves, found)
                 unchanged = buffers_now(model)  # it has loaded the start once more

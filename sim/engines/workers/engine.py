@@ -16,7 +16,7 @@ from fl_kit.protocols import Emit
 from sim.engines.engine import Ahead, Engine, Simulation
 from sim.engines.workers import settings
 from sim.engines.workers.cores import usable_cores
-from sim.engines.workers.crew import Crew
+from sim.engines.workers.pool import Pool
 from sim.engines.workers.shared import bytes_of
 
 PAYS = 3.0
@@ -53,7 +53,7 @@ class Workers(Engine):
         self._warm = False
         self._warned = False
         self._why_not = ""
-        self.crew = self._new_crew()
+        self.pool = self._new_pool()
 
     @classmethod
     def refusal(cls, simulation: Simulation) -> str:
@@ -72,14 +72,14 @@ class Workers(Engine):
 
     @property
     def words(self) -> str:
-        if why := self.crew.why_not or self._why_not:
+        if why := self.pool.why_not or self._why_not:
             return f"workers: one silo after the other, since {why}"
         return f"workers: up to {self._count} silos at once, in this process and {self._count - 1} more"
 
     def take(self, job: Job) -> None:
         self._job = job
         told = {**job.to_dict(), "init": None}  # the weights that a job starts from are in state 0
-        self.crew.take(
+        self.pool.take(
             {
                 "job": json.dumps(told),
                 "source": job.task.source,
@@ -91,29 +91,29 @@ class Workers(Engine):
     def ahead(self, steps: Sequence[Ahead], check: Callable[[], None]) -> None:
         rounds = self._job.rounds - min((step.round for step, _ in steps), default=0)
         self._left = (1 + max(0, rounds)) * len(steps)
-        self.crew.ahead(steps, check)
+        self.pool.ahead(steps, check)
         if PAYS <= 0:
             self._start(steps[0][1] if steps else {})
 
     def __call__(self, step: Step, inputs: Inputs, emit: Emit, check: Callable[[], None]) -> Outputs:
         self._warn(step, emit)
-        if step.party == ORCHESTRATOR or not self.crew.knows(step):
+        if step.party == ORCHESTRATOR or not self.pool.knows(step):
             return self._run(step, inputs, emit, check)
         self._left -= 1
-        result = self.crew.result(step, inputs, check)
-        while self.crew.notes:
-            emit(note(step, self.crew.notes.popleft()))
+        result = self.pool.result(step, inputs, check)
+        while self.pool.notes:
+            emit(note(step, self.pool.notes.popleft()))
         return result.deliver(emit)
 
     def close(self) -> None:
-        self._why_not = self.crew.why_not
-        self.crew.close()
-        self.crew = self._new_crew()
+        self._why_not = self.pool.why_not
+        self.pool.close()
+        self.pool = self._new_pool()
         self.take(self._job)
 
-    def _new_crew(self) -> Crew:
+    def _new_pool(self) -> Pool:
         hello: dict[str, Any] = {"path": sys.path, "settings": settings.here(self._simulation.threads)}
-        return Crew(count=self._count, hello=hello, compute=self._run_silo, helps=self.helps)
+        return Pool(count=self._count, hello=hello, compute=self._run_silo, helps=self.helps)
 
     def _run(self, step: Step, inputs: Inputs, emit: Emit, check: Callable[[], None]) -> Outputs:
         return run_step(self._job, step, inputs, self._bench, emit=emit, check=check)
@@ -123,7 +123,7 @@ class Workers(Engine):
         began = time.perf_counter() + (0.0 if self._warm else FIRST)
 
         def look() -> None:
-            if not self.crew.started and (time.perf_counter() - began) * self._left >= PAYS:
+            if not self.pool.started and (time.perf_counter() - began) * self._left >= PAYS:
                 self._start(inputs)
 
         def checking() -> None:
@@ -137,7 +137,7 @@ class Workers(Engine):
 
     def _start(self, inputs: Inputs) -> None:
         state = inputs.get("state")
-        self.crew.start(bytes_of(state.params) if isinstance(state, State) else 0)
+        self.pool.start(bytes_of(state.params) if isinstance(state, State) else 0)
 
     def _warn(self, step: Step, emit: Emit) -> None:
         """Say once that there are more workers than the machine can use."""

@@ -5,8 +5,8 @@ from typing import Any
 from fl_kit.errors import StepFailed
 from fl_kit.events import Event
 from fl_kit.messages import State
-from sim.engines.workers.hand import Hand
 from sim.engines.workers.parcels import joined
+from sim.engines.workers.process import WorkerProcess
 from sim.engines.workers.shared import Shelf
 from sim.engines.workers.tasks import Result
 
@@ -14,7 +14,9 @@ COPIED = 1 << 20
 """Bytes below which an update is copied out of the shared memory, rather than looked at there."""
 
 
-def received(hand: Hand, message: dict[str, Any], shelf: Shelf, state: State | None, *, here: bool) -> Result:
+def received(
+    worker: WorkerProcess, message: dict[str, Any], shelf: Shelf, state: State | None, *, here: bool
+) -> Result:
     """The outputs of a step; a large update stays where it is, and its place is free again when it is let go of.
 
     state  what the step began with
@@ -25,12 +27,12 @@ def received(hand: Hand, message: dict[str, Any], shelf: Shelf, state: State | N
     packed = message["packed"]
     layout = packed["layout"]
     size = layout[-1][3] if layout else 0
-    freed = hand.hold(packed["area"]) if size >= COPIED and not here else None
+    freed = worker.hold(packed["area"]) if size >= COPIED and not here else None
     staying = [row for row in layout if freed is not None and grows(row[0])]
     going = [row for row in layout if freed is None or not grows(row[0])]
     tensors = {name: value.clone() for name, value in shelf.views({**packed, "layout": going}).items()}
     if freed is None:
-        hand.send("area", area=packed["area"])
+        worker.send("area", area=packed["area"])
     else:
         tensors |= shelf.views({**packed, "layout": staying}, freed)
     outputs = joined(message["described"], tensors, state)

@@ -64,7 +64,7 @@ class Task:
 class Done:
     """A worker's message that a step is done, and whose it is."""
 
-    hand: Any
+    worker: Any
     message: dict[str, Any] = field(repr=False)
 
 

@@ -10,7 +10,7 @@ from fl_kit.job import Job
 from fl_kit.silo import Federation
 from sim.engines.engine import Simulation
 from sim.engines.workers import engine
-from sim.engines.workers.crew import Crew
+from sim.engines.workers.pool import Pool
 from sim.in_process import InProcess
 from sim.run import SimulatedRun
 
@@ -23,24 +23,24 @@ def unhurried() -> None:
 
 
 class Standing(engine.Workers):
-    """The engine with a crew that outlives it; this process combines only, so that every silo's step is a worker's."""
+    """The engine with a pool that outlives it; this process combines only, so that every silo's step is a worker's."""
 
     helps = False
-    crew_of_all: "Crew | None" = None
+    pool_of_all: "Pool | None" = None
 
     @classmethod
     def refusal(cls, simulation: Simulation) -> str:
         return ""
 
-    def _new_crew(self) -> Crew:
+    def _new_pool(self) -> Pool:
         kind = Standing
-        if kind.crew_of_all is None:
-            kind.crew_of_all = super()._new_crew()
-        kind.crew_of_all.compute = self._run_silo
-        return kind.crew_of_all
+        if kind.pool_of_all is None:
+            kind.pool_of_all = super()._new_pool()
+        kind.pool_of_all.compute = self._run_silo
+        return kind.pool_of_all
 
     def close(self) -> None:
-        self.crew.ahead([], unhurried)
+        self.pool.ahead([], unhurried)
 
 
 @contextmanager
@@ -52,9 +52,9 @@ def standing_workers(patch: pytest.MonkeyPatch, count: int) -> Iterator[None]:
     try:
         yield
     finally:
-        crew, Standing.crew_of_all = Standing.crew_of_all, None
-        if crew is not None:
-            crew.close()
+        pool, Standing.pool_of_all = Standing.pool_of_all, None
+        if pool is not None:
+            pool.close()
 
 
 def run_by(name: str, job: Job, federation: Federation, **settings: Any) -> SimulatedRun:

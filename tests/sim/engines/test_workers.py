@@ -91,8 +91,8 @@ def test_the_bits_and_figures_are_those_of_the_exact_engine(federation: Federati
     task, strategy, settings = JOBS[name]
     exact, _ = same(job(task, strategy, 3, **settings), federation)
     assert exact.status == "completed"
-    assert Standing.crew_of_all is not None
-    assert set(Standing.crew_of_all.made) <= {1, 2, 3}, "this process made a silo's step"
+    assert Standing.pool_of_all is not None
+    assert set(Standing.pool_of_all.made) <= {1, 2, 3}, "this process made a silo's step"
 
 
 @pytest.mark.usefixtures("_standing")
@@ -157,9 +157,9 @@ def test_a_run_that_is_stopped_ends_the_workers_steps_at_their_next_batch(
 ) -> None:
     endless = job(write_task(tmp_path, ENDLESS), FedAvg(**SMALL), 3)
     run = InProcess(folder=None, engine="workers").start(endless, federation)
-    crew = Standing.crew_of_all
-    assert crew is not None
-    while not any(hand.tasks for hand in crew._hands):
+    pool = Standing.pool_of_all
+    assert pool is not None
+    while not any(worker.tasks for worker in pool._workers):
         assert not run._ended.wait(0.05)
     run.stop()
     assert run.wait(PATIENCE).status == "stopped"

@@ -93,15 +93,15 @@ def test_this_process_lends_a_hand(federation: Federation, monkeypatch: pytest.M
     settings = job(DROPOUT, Scaffold(**SMALL, epochs=3), 6)
     exact = run_by("exact", settings, federation)
     run_by("workers", job(DROPOUT, FedAvg(**SMALL), 1), federation)  # the worker is there now
-    crew = Standing.crew_of_all
-    assert crew is not None
-    monkeypatch.setattr(crew, "_helps", True)
-    crew.made.clear()
+    pool = Standing.pool_of_all
+    assert pool is not None
+    monkeypatch.setattr(pool, "_helps", True)
+    pool.made.clear()
     made = run_by("workers", settings, federation)
     assert digests(made) == digests(exact)
-    assert sum(crew.made.values()) == 3 * 7
-    assert len(crew.made) == 2
-    assert crew.made[HERE] > 0
+    assert sum(pool.made.values()) == 3 * 7
+    assert len(pool.made) == 2
+    assert pool.made[HERE] > 0
 
 
 @pytest.mark.usefixtures("_standing")

@@ -61,14 +61,14 @@ def test_a_task_that_no_other_process_can_import_is_named_and_computed_here(
     source = "import only_of_this_notebook\nfrom tests.tasks.dropout import data, loss, model\n"
     settings = job(write_task(tmp_path, source), FedAvg(**SMALL), 2)
     run = InProcess(folder=None, keep="all", engine="workers", workers=2).start(settings, federation)
-    crew = run._engine.crew  # type: ignore[union-attr]
+    pool = run._engine.pool  # type: ignore[union-attr]
     run.wait(PATIENCE)
     assert digests(run) == digests(run_by("exact", settings, federation))
     (note,) = notes(run)
     assert note.startswith("the silos' steps are computed one after the other, since the task 'made_up' cannot be")
     assert "No module named 'only_of_this_notebook'" in note
     assert "only_of_this_notebook" in repr(run)
-    assert set(crew.made) == {HERE}
+    assert set(pool.made) == {HERE}
 
 
 @pytest.mark.usefixtures("at_once")
@@ -91,10 +91,10 @@ def test_where_there_is_no_room_for_shared_memory_this_process_computes_alone(
 def test_a_small_run_starts_no_process(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "usable_cores", lambda: 2)
     run = InProcess(folder=None, engine="workers").start(job(DROPOUT, FedAvg(**SMALL), 2), federation)
-    crew = run._engine.crew  # type: ignore[union-attr]
+    pool = run._engine.pool  # type: ignore[union-attr]
     run.wait(PATIENCE)
     assert said(run) == "workers: up to 2 silos at once, in this process and 1 more"
-    assert not crew.started
+    assert not pool.started
 
 
 def test_one_that_takes_longer_starts_them(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,9 +102,9 @@ def test_one_that_takes_longer_starts_them(federation: Federation, monkeypatch: 
     monkeypatch.setattr(engine, "PAYS", 0.01)
     monkeypatch.setattr(engine, "FIRST", 0.0)
     run = InProcess(folder=None, engine="workers").start(job(DROPOUT, FedAvg(**SMALL), 8), federation)
-    crew = run._engine.crew  # type: ignore[union-attr]
+    pool = run._engine.pool  # type: ignore[union-attr]
     run.wait(PATIENCE)
-    assert next(crew._names) == 2, "one was started, and ended with the run"
+    assert next(pool._names) == 2, "one was started, and ended with the run"
 
 
 @pytest.mark.parametrize(
@@ -180,11 +180,11 @@ engine.PAYS = 0.0
 task, *folders = sys.argv[1:]
 federation = Federation(silos=tuple(Silo(name=Path(folder).name, data=folder) for folder in folders))
 run = InProcess(folder=None, engine="workers", workers=2).start(job(task, FedAvg(), 2), federation)
-crew = run._engine.crew
-while not any(hand.tasks for hand in crew._hands):
+pool = run._engine.pool
+while not any(worker.tasks for worker in pool._workers):
     assert not run._ended.wait(0.1), run._error
-(hand,) = crew._hands
-print(json.dumps([hand.process.pid, str(crew._shelf.folder)]), flush=True)
+(worker,) = pool._workers
+print(json.dumps([worker.process.pid, str(pool._shelf.folder)]), flush=True)
 run.wait()
 """
 ENDLESS = """

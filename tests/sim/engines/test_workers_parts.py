@@ -15,8 +15,8 @@ from fl_kit.messages import Memory, Origin, State, Update
 from fl_kit.plan import Step
 from fl_kit.tensors import digest
 from sim.engines.workers import shared
-from sim.engines.workers.hand import ended_by
 from sim.engines.workers.parcels import joined, taken_apart
+from sim.engines.workers.process import ended_by
 from sim.engines.workers.round import HERE, Round
 from sim.engines.workers.shared import Shelf, private_folder
 from sim.engines.workers.tasks import Result, Task

@@ -28,7 +28,7 @@ PATIENCE = 10.0
 """Seconds that a worker has to end by itself."""
 
 
-class Hand:
+class WorkerProcess:
     """A worker's process, the steps that it has, and its places in the shared memory.
 
     number    its own, never used again
@@ -42,8 +42,8 @@ class Hand:
         number: int,
         shelf: Shelf,
         hello: dict[str, Any],
-        heard: "Callable[[Hand, dict[str, Any]], None]",
-        lost: "Callable[[Hand, int], None]",
+        heard: "Heard",
+        lost: "Lost",
     ) -> None:
         self.number = number
         self.shelf = shelf
@@ -127,7 +127,7 @@ class Hand:
             self.process.kill()
         self._thread.join(PATIENCE)
 
-    def _listen(self, heard: "Callable[[Hand, dict[str, Any]], None]", lost: "Callable[[Hand, int], None]") -> None:
+    def _listen(self, heard: "Heard", lost: "Lost") -> None:
         try:
             while (message := self.wire.receive()) is not None:
                 heard(self, message)
@@ -148,3 +148,7 @@ def ended_by(code: int) -> str:
         return f"was ended by signal {-code} ({signal.Signals(-code).name})"
     except ValueError:
         return f"was ended by signal {-code}"
+
+
+Heard = Callable[[WorkerProcess, dict[str, Any]], None]
+Lost = Callable[[WorkerProcess, int], None]

@@ -1,4 +1,4 @@
-"""The workers of a run, and this process, which lends a hand: who computes which of a round's steps."""
+"""The workers of a run, and this process, which computes too: who computes which of a round's steps."""
 
 import itertools
 import shutil
@@ -14,8 +14,8 @@ from fl_kit.messages import State
 from fl_kit.plan import Step
 from sim.engines.engine import Ahead, Runner
 from sim.engines.workers import receiving
-from sim.engines.workers.hand import AREAS, DEEP, Hand, ended_by
 from sim.engines.workers.parcels import taken_apart
+from sim.engines.workers.process import AREAS, DEEP, WorkerProcess, ended_by
 from sim.engines.workers.round import HERE, Round
 from sim.engines.workers.shared import Shelf, private_folder
 from sim.engines.workers.tasks import Done, Result, Task
@@ -28,7 +28,7 @@ TICK = 0.2
 """Seconds between two looks at whether the run was stopped, while a worker computes."""
 
 
-class Crew:
+class Pool:
     """Computes the steps that it is told of, several at once, and gives the result of each when it is asked for.
 
     count    how many processes compute, this one among them
@@ -48,8 +48,8 @@ class Crew:
         self._numbers, self._names = itertools.count(1), itertools.count(1)
         self._turn = threading.Condition(threading.RLock())  # held by whoever reads or changes what follows
         self._round = Round()
-        self._hands: list[Hand] = []
-        self._gone: list[Hand] = []
+        self._workers: list[WorkerProcess] = []
+        self._gone: list[WorkerProcess] = []
         self._false_starts = 0
         self._deadly: set[str] = set()
         self._shelf: Shelf | None = None
@@ -66,14 +66,14 @@ class Crew:
         """Go on with another job."""
         with self._turn:
             self._job = job
-            for hand in self._hands:
-                hand.send("job", **job)
+            for worker in self._workers:
+                worker.send("job", **job)
 
     def ahead(self, steps: Sequence[Ahead], check: Callable[[], None]) -> None:
         """Hear of a round's steps; those of before that nobody asked for are void."""
         with self._turn:
             self._void()
-            while any(hand.tasks for hand in self._hands):  # they still read the state that will be written over
+            while any(worker.tasks for worker in self._workers):  # they still read the state that will be written over
                 self._turn.wait(TICK)
                 check()
             new = [Task(number=next(self._numbers), step=step, inputs=inputs) for step, inputs in steps]
@@ -134,14 +134,14 @@ class Crew:
     def close(self) -> None:
         """End the workers, and take the shared memory away."""
         with self._turn:
-            hands, self._hands, self._gone = [*self._hands, *self._gone], [], []
+            workers, self._workers, self._gone = [*self._workers, *self._gone], [], []
             shelf, self._shelf = self._shelf, None
             self._round = Round()
             self._state = self._shared = None
-        for hand in hands:
-            hand.end()
-        for hand in hands:
-            hand.wait()
+        for worker in workers:
+            worker.end()
+        for worker in workers:
+            worker.wait()
         if shelf is not None:
             shutil.rmtree(shelf.folder, ignore_errors=True)
 
@@ -161,8 +161,8 @@ class Crew:
 
     def _ready(self, task: Task) -> Result | None:
         """The result of a step, if it is there."""
-        for hand in self._hands:
-            hand.give_back()
+        for worker in self._workers:
+            worker.give_back()
         if task.done is None and task.result is None:
             self._make_way(task)
         if task.done is not None:
@@ -172,18 +172,18 @@ class Crew:
 
     def _make_way(self, wanted: Task) -> None:
         """If the worker that has a step has no place for its outputs, take those of a later step out of there."""
-        for hand in self._hands:
-            if hand.full and wanted in hand.tasks and len(hand.full) + len(hand.held) >= AREAS:
-                self._receive(hand.full[0], here=True)
+        for worker in self._workers:
+            if worker.full and wanted in worker.tasks and len(worker.full) + len(worker.held) >= AREAS:
+                self._receive(worker.full[0], here=True)
 
     def _receive(self, task: Task, *, here: bool) -> None:
         """Take a step's outputs from its worker; `here` into memory of this process."""
         done, task.done = task.done, None
         assert done is not None
         assert self._shelf is not None
-        done.hand.full.remove(task)
+        done.worker.full.remove(task)
         try:
-            task.result = receiving.received(done.hand, done.message, self._shelf, self._state, here=here)
+            task.result = receiving.received(done.worker, done.message, self._shelf, self._state, here=here)
         except (MessageError, KeyError, TypeError) as error:
             self._only_here(task, f"what a worker gave cannot be read: {error}")
 
@@ -191,7 +191,7 @@ class Crew:
         """A step for this process while it waits for that one: itself, if nobody has begun it, or one after it."""
         if wanted.here:
             return wanted
-        alone = not self._hands
+        alone = not self._workers
         if wanted.deaths and alone:
             wanted.result = Result(failure=died(wanted, "workers ended"))
         elif self._round.waits(wanted) and (self._helps or alone) and not wanted.deaths:
@@ -208,15 +208,15 @@ class Crew:
         if self._shared is None and self._state is not None:
             return
         for deep in range(1, DEEP + 1):
-            for hand in list(self._hands):
+            for worker in list(self._workers):
                 plenty = deep == 1 or len(self._round.waiting) > 2 * self._count
-                if not (hand.ready and len(hand.tasks) < deep and plenty):
+                if not (worker.ready and len(worker.tasks) < deep and plenty):
                     continue
-                task = self._round.next(hand.number)
+                task = self._round.next(worker.number)
                 if task is None:
                     return
                 try:
-                    hand.give(task)
+                    worker.give(task)
                 except (MessageError, OSError) as error:
                     self._round.back([task])
                     self._give_up(f"what a silo keeps cannot be shared: {error}")
@@ -232,72 +232,72 @@ class Crew:
         except (MessageError, OSError) as error:
             self._give_up(f"the model cannot be shared: {error}")
             return
-        for hand in self._hands:
-            hand.send("state", **self._shared)
+        for worker in self._workers:
+            worker.send("state", **self._shared)
 
     def _add(self) -> None:
         """Start one more worker."""
         assert self._shelf is not None
         hello = {**self._hello, "folder": str(self._shelf.folder)}
         try:
-            hand = Hand(next(self._names), self._shelf, hello, self._heard, self._lost)
+            worker = WorkerProcess(next(self._names), self._shelf, hello, self._heard, self._lost)
         except OSError as error:
             self._give_up(f"a process cannot be started: {error}")
             return
-        self._hands.append(hand)
-        hand.send("job", **self._job)
+        self._workers.append(worker)
+        worker.send("job", **self._job)
         if self._shared is not None:
-            hand.send("state", **self._shared)
+            worker.send("state", **self._shared)
 
-    def _heard(self, hand: Hand, message: dict[str, Any]) -> None:
+    def _heard(self, worker: WorkerProcess, message: dict[str, Any]) -> None:
         """A worker's message, in the thread that listens to it."""
         with self._turn:
-            if hand not in self._hands:
+            if worker not in self._workers:
                 return
             if message["kind"] == "ready":
-                hand.ready = True
+                worker.ready = True
             elif message["kind"] == "unable":
                 self._give_up(str(message["why"]))
             else:
-                self._came(hand, message)
+                self._came(worker, message)
             self._dispatch()
             self._turn.notify_all()
 
-    def _came(self, hand: Hand, message: dict[str, Any]) -> None:
+    def _came(self, worker: WorkerProcess, message: dict[str, Any]) -> None:
         """What came of a step."""
-        if not hand.tasks or hand.tasks[0].number != message.get("number"):
+        if not worker.tasks or worker.tasks[0].number != message.get("number"):
             raise MessageError(f"a worker speaks of a step that it does not have: {message.get('number')!r:.20}")
-        task, kind = hand.tasks[0], message["kind"]
+        task, kind = worker.tasks[0], message["kind"]
         if not self._round.wants(task):
             if kind == "done":
-                hand.send("area", area=message["packed"]["area"])
+                worker.send("area", area=message["packed"]["area"])
         elif kind == "done":
-            task.done = Done(hand=hand, message=message)
-            hand.full.append(task)
+            task.done = Done(worker=worker, message=message)
+            worker.full.append(task)
         elif kind == "failed":
             task.result = receiving.failed(message)
         else:
             self._only_here(task, str(message.get("why", "a worker did not do it")))
-        hand.tasks.popleft()
-        self.made[hand.number] = self.made.get(hand.number, 0) + 1
+        worker.tasks.popleft()
+        self.made[worker.number] = self.made.get(worker.number, 0) + 1
 
     def _only_here(self, task: Task, why: str) -> None:
         """What cannot come from a worker is computed in this process, when it is asked for."""
         self.notes.append(f"{task.step.id} is computed in the run's own process, since {why}")
         task.here = True
 
-    def _lost(self, hand: Hand, code: int) -> None:
+    def _lost(self, worker: WorkerProcess, code: int) -> None:
         """A worker has ended, though nobody told it to: another one takes its place, and its steps."""
         with self._turn:
-            if hand not in self._hands:
+            if worker not in self._workers:
                 return
-            self._hands.remove(hand)
+            self._workers.remove(worker)
             ended = f"a worker {ended_by(code)}"
-            if hand.tasks and self._round.wants(hand.tasks[0]):
-                self._blame(hand.tasks[0], ended)
-            self._round.back(task for task in hand.tasks if task.result is None)
-            hand.tasks.clear()
-            self._false_starts += not hand.ready
+            if worker.tasks and self._round.wants(worker.tasks[0]):
+                self._blame(worker.tasks[0], ended)
+            self._round.back(task for task in worker.tasks if task.result is None)
+            worker.tasks.clear()
+            self._false_starts += not worker.ready
             if self._false_starts >= FALSE_STARTS:
                 self._give_up(f"{ended} before it was ready")
             else:
@@ -317,23 +317,23 @@ class Crew:
         """Go on without workers: this process computes what is left."""
         self.why_not = why
         self.notes.append(f"the silos' steps are computed one after the other, since {why}")
-        hands, self._hands = self._hands, []
-        self._gone += hands
-        self._round.back(task for hand in hands for task in hand.tasks)
-        for hand in hands:
-            hand.end()
+        workers, self._workers = self._workers, []
+        self._gone += workers
+        self._round.back(task for worker in workers for task in worker.tasks)
+        for worker in workers:
+            worker.end()
 
     def _void(self) -> None:
         """Tell the workers that nobody waits for their steps any more."""
         for task in self._round.tasks.values():
             if task.done is not None:
-                task.done.hand.full.remove(task)
-                task.done.hand.send("area", area=task.done.message["packed"]["area"])
+                task.done.worker.full.remove(task)
+                task.done.worker.send("area", area=task.done.message["packed"]["area"])
         self._round.begin([], helps=False)
-        if any(hand.tasks for hand in self._hands):
+        if any(worker.tasks for worker in self._workers):
             upto = next(self._numbers)
-            for hand in self._hands:
-                hand.send("void", upto=upto)
+            for worker in self._workers:
+                worker.send("void", upto=upto)
 
 
 def died(task: Task, how: str) -> StepFailed:
